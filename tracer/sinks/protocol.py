@@ -1,0 +1,29 @@
+"""What a sink is: where traced steps go."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from gradtrace.tracer.steptrace import RunRecord, StepTrace
+
+RUN_STATUSES = ("RUNNING", "FINISHED", "INTERRUPTED", "FAILED")
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Takes the traced steps of one or more runs. `write` may return before the step is durable; `flush` may not."""
+
+    def open_run(self, run: RunRecord) -> None:
+        """Announce a run, before its first step. Announcing the same run again changes nothing."""
+
+    def write(self, step: StepTrace) -> None:
+        """Take one step. A step (run, step) that is there already stays as it is: the first one wins."""
+
+    def close_run(self, run: str, status: str, reason: str | None = None) -> None:
+        """Flush, then mark the run `FINISHED`, `INTERRUPTED` or `FAILED` (with the reason)."""
+
+    def flush(self) -> int:
+        """Block until every step written so far is durable; return the number of durable steps of this sink."""
+
+    def close(self) -> None:
+        """Flush and release everything. Further writes are an error."""
