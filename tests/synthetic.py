@@ -1,0 +1,465 @@
+"""Random but valid StepTraces, made without torch: for tests and benchmarks of everything behind the tracer.
+
+The structure depends on the structural arguments alone, so all steps of a run share one `Graph`; the values depend on
+`seed`, run, step, mode and batch. Every number is computed from explicit groups of traces (each a walk from a parameter
+to the loss), so that traffic is conserved, shares add up, strongest paths walk over edges, and dominant flags, routes
+and components agree with the masses. `check` states what valid means.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+
+import numpy as np
+from gradtrace.tracer.component_names import ancestors
+from gradtrace.tracer.graph import Edge, Graph, Vertex, components_from_paths
+from gradtrace.tracer.steptrace import (
+    ALL_PARAMETERS,
+    BatchTrace,
+    ComponentShare,
+    DominantPath,
+    ParameterTrace,
+    RouteShare,
+    RunRecord,
+    StepTrace,
+)
+
+_OPS = ("Addmm", "Mul", "Tanh", "Sigmoid", "Add", "Relu", "Softmax", "NativeLayerNorm")
+_WIDTH = 8
+BATCH_SIZES = {"training": 32, "probe": 8}
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Some scalars of one parameter whose traces take the same way: edge indices, number of traces, their mass."""
+
+    parameter: int
+    edges: tuple[int, ...]
+    traffic: int
+    mass: float
+
+
+def run_record(
+    run: str = "run-1",
+    *,
+    workload: str = "synthetic",
+    experiment: str = "default",
+    modes: tuple[str, ...] = ("greedy",),
+    **parameters: str | float | bool | None,
+) -> RunRecord:
+    """A run with a few hyperparameters (`lr`, `seed`, `schedule`) and those given by name."""
+    values: dict[str, str | int | float | bool | None] = {"lr": 0.1, "seed": 0, "schedule": "cosine", "warmup": None}
+    return RunRecord(id=run, workload=workload, experiment=experiment, parameters=values | parameters, modes=modes)
+
+
+def step_trace(
+    run: str,
+    step: int,
+    *,
+    epoch: int = 0,
+    seed: int = 0,
+    vertices: int = 40,
+    parameters: int = 6,
+    modes: tuple[str, ...] = ("greedy",),
+    batches: tuple[str, ...] = ("training",),
+    structure: int = 0,
+    top_routes: int = 3,
+    watched: tuple[str, ...] = (),
+    variety: int = 0,
+) -> StepTrace:
+    """One random step.
+
+    Args:
+        vertices, parameters, structure: the structural arguments; equal ones give an equal `Graph`. Of 4 or more
+            parameters the last one is read by no operator.
+        batches: traced batches, training before probe. The probe batch has other shapes, hence a graph of its own.
+        top_routes: routes kept per parameter (twice as many overall); the rest is summed as "other".
+        variety: 0 draws the ways of the traces anew at each step; n > 0 draws them from n fixed sets, as in training
+            where most paths return.
+
+    Every seventh step is non-finite (an inf and a NaN among flows and peaks, non-finite parameter scalars), and every
+    fourteenth has a NaN loss.
+    """
+    losses = {b: _loss(run, step, seed, b) for b in batches}
+    traces: list[BatchTrace] = []
+    for batch in batches:
+        graph = make_graph(vertices, parameters, structure, BATCH_SIZES[batch])
+        traces.extend(
+            _batch_trace(graph, mode, batch, losses[batch], run, step, seed, top_routes, variety) for mode in modes
+        )
+    return StepTrace(
+        run=run,
+        step=step,
+        epoch=epoch,
+        loss=losses[batches[0]],
+        traces=tuple(traces),
+        watched=watched,
+        notes=("Σ w·g differs from g behind a hook",) if step % 7 == 3 else (),
+    )
+
+
+@lru_cache(maxsize=64)
+def make_graph(vertices: int = 40, parameters: int = 6, structure: int = 0, batch_size: int = 32) -> Graph:
+    """The random graph behind `step_trace`: one loss, every operator on some way to it, constants, nested components."""
+    constants = max(1, vertices // 25)
+    operators = vertices - parameters - constants
+    if operators < 2 or parameters < 1:
+        raise ValueError(f"{vertices} vertices leave {operators} operators beside {parameters} parameters; need 2")
+    rng = np.random.default_rng([structure, vertices, parameters])
+    operands = _operands(rng, operators, parameters, constants)
+    homes = _homes(operators)
+    made: list[Vertex] = []
+    place: dict[tuple[str, int], int] = {}
+    ends: list[tuple[int, int, int]] = []
+
+    def add(key: tuple[str, int], kind: str, op: str, name: str, home: str | None, shape: tuple[int, ...]) -> None:
+        place[key] = len(made)
+        time = int(home.split(".")[1]) if key[0] == "op" and home and home.startswith("rnn.") else None
+        made.append(Vertex(len(made), kind, op, name, home, shape, time))
+
+    def add_leaf(key: tuple[str, int], home: str | None) -> None:
+        n = key[1]
+        if key[0] == "parameter":
+            shape = (3 + n % 4,) if n % 3 == 2 else (4, 3 + n % 4)
+            add(key, "parameter", "", f"{home or 'free'}.p{n}", home, shape)
+        else:
+            add(key, "constant", "", f"constant#{n}", None, ())
+
+    for n, read in enumerate(operands):
+        for key in read:
+            if key not in place:
+                add_leaf(key, homes[n])
+        last = n == operators - 1
+        op = "NllLoss" if last else _OPS[int(rng.integers(len(_OPS)))]
+        kind = "loss" if last else "operator"
+        add(("op", n), kind, op, f"{homes[n] or 'loss'}/{op}#{n}", homes[n], () if last else (batch_size, _WIDTH))
+        ends.extend((place[key], place[("op", n)], slot) for slot, key in enumerate(read))
+    for n in range(parameters):
+        if ("parameter", n) not in place:
+            add_leaf(("parameter", n), "head")
+    roles: dict[str, str | None] = {h: _role(h) for h in homes if h is not None}
+    edges = tuple(Edge(i, *e) for i, e in enumerate(ends))
+    return Graph("Synthetic", tuple(made), edges, components_from_paths(roles))
+
+
+def check(step: StepTrace) -> None:
+    """Assert that `step` is valid: what every sink and every question may rely on."""
+    assert step.traces and len({(t.mode, t.batch) for t in step.traces}) == len(step.traces)
+    for trace in step.traces:
+        graph, count = trace.graph, len(trace.graph.edges)
+        for array in (trace.flow, trace.peak, trace.traffic, trace.mass, trace.dominant):
+            assert array.shape == (count,)
+        _check_conserved(trace)
+        total = math.fsum(p.mass for p in trace.parameters)
+        for p in trace.parameters:
+            assert graph.vertices[p.vertex].name == p.parameter
+            assert p.traffic + p.dead + p.unread == math.prod(p.shape)
+            if p.strongest is None:
+                assert p.traffic == 0
+            else:
+                _check_walk(graph, p.vertex, p.strongest)
+        for c in trace.components:
+            assert 0 <= c.share <= 1 + 1e-12 and c.won <= c.contested
+            assert math.isclose(c.own + c.foreign, c.mass, abs_tol=1e-9)
+            assert math.isclose(c.share * total, c.mass, abs_tol=1e-9)
+        for name in {r.parameter for r in trace.routes}:
+            rows = [r for r in trace.routes if r.parameter == name]
+            assert [r.rank for r in rows] == list(range(1, len(rows) + 1))
+            assert all(r.route is not None for r in rows[:-1])
+            masses = [p.mass for p in trace.parameters if name in (ALL_PARAMETERS, p.parameter)]
+            assert math.isclose(math.fsum(r.mass for r in rows), math.fsum(masses), abs_tol=1e-9)
+
+
+def _check_conserved(trace: BatchTrace) -> None:
+    graph = trace.graph
+    balance = np.zeros(len(graph.vertices), np.int64)
+    for p in trace.parameters:
+        balance[p.vertex] += p.traffic
+    for e in graph.edges:
+        balance[e.source] -= trace.traffic[e.idx]
+        balance[e.target] += trace.traffic[e.idx]
+    ends = balance[graph.loss.idx]
+    balance[graph.loss.idx] = 0
+    assert not balance.any() and ends == sum(p.traffic for p in trace.parameters)
+    for v in graph.vertices:
+        out = [e.idx for e in graph.edges if e.source == v.idx]
+        chosen = [i for i in out if trace.dominant[i]]
+        assert chosen == ([max(out, key=lambda i: trace.mass[i])] if any(trace.mass[i] > 0 for i in out) else [])
+
+
+def _check_walk(graph: Graph, start: int, path: DominantPath) -> None:
+    ends = {(e.source, e.target) for e in graph.edges}
+    line = (start, *path.vertices)
+    assert all(pair in ends for pair in pairwise(line)) and line[-1] == graph.loss.idx
+    assert len(path.vertices) == len(path.index) == len(path.weight) == len(path.gradient)
+    assert path.margin >= 1 and 0 <= path.share <= 1
+
+
+def _operands(rng: np.random.Generator, operators: int, parameters: int, constants: int) -> list[list[tuple[str, int]]]:
+    """What each operator reads: the operator before it or others that nobody read yet, parameters, constants."""
+    read: list[list[tuple[str, int]]] = [[] for _ in range(operators)]
+    unread = parameters - 1 if parameters >= 4 else None
+    for n in range(parameters):
+        if n != unread:
+            home = (n * operators) // parameters
+            read[home].append(("parameter", n))
+            if n % 5 == 4:  # a parameter with two consumers
+                read[int(rng.integers(home, operators))].append(("parameter", n))
+    for n in range(constants):
+        read[int(rng.integers(operators))].append(("constant", n))
+    waiting: list[int] = []
+    for n in range(operators):
+        if n and rng.random() < 0.94:
+            read[n].append(("op", n - 1))
+            waiting = [w for w in waiting if w != n - 1]
+        if n > 1 and rng.random() < 0.5:
+            back = waiting.pop(0) if waiting else int(rng.integers(max(0, n - 6), n))
+            read[n].append(("op", back))
+        if n % 11 == 10 and read[n]:  # x * x: two parallel edges
+            read[n].append(read[n][-1])
+        if not read[n]:
+            read[n].append(("constant", int(rng.integers(constants))))
+        if n < operators - 1:
+            waiting.append(n)
+    read[-1].extend(("op", w) for w in waiting if ("op", w) not in read[-1])
+    return read
+
+
+def _homes(operators: int) -> list[str | None]:
+    """Component of each operator: embed, a recurrence, highway layers, head, and the loss outside of the model."""
+    layers = max(1, min(12, operators // 15))
+    homes: list[str | None] = []
+    for n in range(operators - 1):
+        part = n / (operators - 1)
+        if part < 0.1:
+            homes.append("embed")
+        elif part < 0.4:
+            homes.append(f"rnn.{int((part - 0.1) / 0.1)}.{('forget_gate', 'carry', 'cell')[n % 3]}")
+        elif part < 0.9:
+            layer = f"layers.{min(layers - 1, int((part - 0.4) / 0.5 * layers))}"
+            homes.append((layer, f"{layer}.carry", f"{layer}.transform")[n % 3])
+        else:
+            homes.append("<model>" if n % 5 == 0 else "head")
+    return [*homes, None]
+
+
+def _role(home: str) -> str | None:
+    return "skip" if home.endswith(".carry") else None
+
+
+def _loss(run: str, step: int, seed: int, batch: str) -> float:
+    if step % 14 == 13:
+        return math.nan
+    return float(_rng(run, step, seed, batch).uniform(0.5, 1.5) / (1 + 0.01 * step))
+
+
+def _rng(run: str, step: int, seed: int, *more: str) -> np.random.Generator:
+    return np.random.default_rng([zlib.crc32("\0".join((run, *more)).encode()), step, seed])
+
+
+def _groups(graph: Graph, rng: np.random.Generator, ways: np.random.Generator, live: dict[int, int]) -> list[_Group]:
+    out: dict[int, list[Edge]] = {}
+    for e in graph.edges:
+        out.setdefault(e.source, []).append(e)
+    groups = []
+    for vertex, count in live.items():
+        parts = min(count, 1 + int(ways.integers(6)))
+        cuts = sorted(rng.choice(np.arange(1, count), size=parts - 1, replace=False).tolist()) if parts > 1 else []
+        for traffic in np.diff([0, *cuts, count]).tolist():
+            line, at = [], vertex
+            while at != graph.loss.idx:
+                edge = out[at][-1 - int(ways.random() ** 2 * len(out[at]))]  # mostly the longest step ahead
+                line.append(edge.idx)
+                at = edge.target
+            groups.append(_Group(vertex, tuple(line), traffic, traffic * float(rng.lognormal(-3, 1.5))))
+    return groups
+
+
+def _batch_trace(
+    graph: Graph, mode: str, batch: str, loss: float, run: str, step: int, seed: int, top_routes: int, variety: int
+) -> BatchTrace:
+    values = _rng(run, step, seed, batch)  # flow and peak are equal for all modes
+    rng = _rng(run, step, seed, batch, mode)
+    ways = _rng(run, step % variety, seed, mode) if variety else rng
+    count, bad = len(graph.edges), step % 7 == 6
+    read = {e.source for e in graph.edges}
+    counts: dict[int, tuple[int, int, int, int]] = {}  # live, dead, unread, non-finite
+    for v in graph.vertices:
+        if v.kind != "parameter":
+            continue
+        size = math.prod(v.shape)
+        dead = int(rng.integers(0, max(1, size // 3)))
+        unread = int(rng.integers(0, 3)) if len(v.shape) == 2 else 0
+        counts[v.idx] = (size - dead - unread, dead, unread, min(dead, 1) if bad else 0)
+        if v.idx not in read:
+            counts[v.idx] = (0, 0, size, 0)
+    groups = _groups(graph, rng, ways, {v: c[0] for v, c in counts.items() if c[0]})
+    traffic, mass = np.zeros(count, np.int64), np.zeros(count)
+    for g in groups:
+        traffic[list(g.edges)] += g.traffic  # a walk crosses no edge twice
+        mass[list(g.edges)] += g.mass
+    dominant = np.zeros(count, bool)
+    for source in read:
+        out = [e.idx for e in graph.edges if e.source == source]
+        if mass[out].max() > 0:
+            dominant[out[int(mass[out].argmax())]] = True
+    flow = values.lognormal(0, 1, count)
+    peak = flow * values.uniform(0.05, 1, count)
+    for e in graph.edges:
+        if graph.vertices[e.source].kind == "constant":
+            flow[e.idx] = peak[e.idx] = 0.0
+    if bad:
+        flow[0], peak[0], flow[-1], peak[-1] = math.inf, math.inf, math.nan, math.nan
+    return BatchTrace(
+        mode=mode,
+        batch=batch,
+        graph=graph,
+        loss=loss,
+        flow=flow,
+        peak=peak,
+        traffic=traffic,
+        mass=mass,
+        dominant=dominant,
+        non_finite=bad or not math.isfinite(loss),
+        parameters=tuple(_parameter(graph, v, c, groups, rng) for v, c in counts.items()),
+        components=_components(graph, groups, flow),
+        routes=_routes(graph, groups, top_routes),
+        consistent=step % 7 != 3,
+    )
+
+
+def _parameter(
+    graph: Graph, vertex: int, counts: tuple[int, int, int, int], groups: list[_Group], rng: np.random.Generator
+) -> ParameterTrace:
+    v = graph.vertices[vertex]
+    own = [g for g in groups if g.parameter == vertex]
+    total = math.fsum(g.mass for g in own)
+    strongest = None
+    if own:
+        best = max(own, key=lambda g: g.mass / g.traffic)
+        line = tuple(graph.edges[e].target for e in best.edges)
+        weight = rng.normal(0, 0.6, len(line))
+        gradient = rng.normal(0, 0.1, len(line))
+        gradient[-1] = 1.0
+        value = best.mass / best.traffic
+        times = [t for t in (graph.vertices[u].time for u in line) if t is not None]
+        strongest = DominantPath(
+            scalar=int(rng.integers(math.prod(v.shape))),
+            vertices=line,
+            index=tuple(int(rng.integers(max(1, math.prod(graph.vertices[u].shape)))) for u in line),
+            weight=tuple(weight.tolist()),
+            gradient=tuple(gradient.tolist()),
+            parameter_gradient=value * (1 if rng.random() < 0.5 else -1),
+            mass=value,
+            share=value / total,
+            margin=math.inf if rng.random() < 0.2 else float(1 + rng.exponential()),
+            concentration=float(abs(np.prod(weight))) / value,
+            example=int(rng.integers(8)) if rng.random() < 0.8 else None,
+            time=times[0] if times else None,
+        )
+    live, dead, unread, non_finite = counts
+    return ParameterTrace(v.name, vertex, v.shape, live, total, dead, unread, non_finite, strongest)
+
+
+def _inside(graph: Graph) -> list[frozenset[str]]:
+    """Per vertex the components that it belongs to, ancestors included."""
+    return [frozenset(ancestors(v.component)) if v.component else frozenset() for v in graph.vertices]
+
+
+def _components(graph: Graph, groups: list[_Group], flow: np.ndarray) -> tuple[ComponentShare, ...]:
+    inside = _inside(graph)
+    targets: dict[int, list[int]] = {}
+    for e in graph.edges:
+        targets.setdefault(e.source, []).append(e.target)
+    total_mass, total = math.fsum(g.mass for g in groups), sum(g.traffic for g in groups)
+    rows = []
+    for c in graph.components:
+        mass, own, traffic, entries, contested, won = [], [], 0, 0, 0, 0
+        entering = math.fsum(
+            flow[e.idx] for e in graph.edges if c.path in inside[e.target] and c.path not in inside[e.source]
+        )
+        for g in groups:
+            was, seen = False, 0
+            for edge in (graph.edges[i] for i in g.edges):
+                now = c.path in inside[edge.target]
+                seen += now and not was
+                was = now
+                if {c.path in inside[t] for t in targets[edge.source]} == {True, False}:
+                    contested += g.traffic
+                    won += g.traffic * now
+            if seen:
+                traffic += g.traffic
+                entries += seen * g.traffic
+                mass.append(g.mass)
+                if c.path in inside[g.parameter]:
+                    own.append(g.mass)
+        whole, kept = math.fsum(mass), math.fsum(own)
+        rows.append(
+            ComponentShare(
+                component=c.path,
+                share=min(1.0, whole / total_mass) if total_mass else 0.0,
+                mass=whole,
+                traffic=traffic,
+                visits=entries / total if total else 0.0,
+                own=kept,
+                foreign=whole - kept,
+                contested=contested,
+                won=won,
+                flow=entering,
+            )
+        )
+    return tuple(rows)
+
+
+def _routes(graph: Graph, groups: list[_Group], top: int) -> tuple[RouteShare, ...]:
+    by: dict[str, dict[tuple[str, ...], list[_Group]]] = {ALL_PARAMETERS: {}}
+    for g in groups:
+        crossed = [graph.vertices[graph.edges[e].target].component for e in g.edges]
+        route = collapse(tuple(c for c in crossed if c is not None))
+        for name in (ALL_PARAMETERS, graph.vertices[g.parameter].name):
+            by.setdefault(name, {}).setdefault(route, []).append(g)
+    rows = []
+    for name, routes in by.items():
+        total = math.fsum(g.mass for held in routes.values() for g in held)
+        kept = 2 * top if name == ALL_PARAMETERS else top
+        ranked = sorted(routes.items(), key=lambda item: (-math.fsum(g.mass for g in item[1]), item[0]))
+        parts: list[tuple[tuple[str, ...] | None, list[_Group]]] = list(ranked[:kept])
+        if len(ranked) > kept:
+            parts.append((None, [g for _, held in ranked[kept:] for g in held]))
+        for rank, (line, taken) in enumerate(parts, 1):
+            mass = math.fsum(g.mass for g in taken)
+            share = min(1.0, mass / total) if total else 0.0
+            rows.append(RouteShare(name, line, sum(g.traffic for g in taken), mass, share, rank))
+    return tuple(rows)
+
+
+@lru_cache(maxsize=4096)
+def collapse(line: tuple[str, ...]) -> tuple[str, ...]:
+    """Repeats in a row collapsed, shortest block first, left to right, to a fixed point.
+
+    >>> collapse(("a", "b", "c", "b", "c", "d", "d"))
+    ('a', '(', 'b', 'c', ')+', 'd+')
+    """
+    items: list[tuple[str, ...]] = [(name,) for name in line]  # an item is one token or one collapsed block
+    width = 1
+    while width <= len(items) // 2:
+        found = False
+        start = 0
+        while start + 2 * width <= len(items):
+            block = items[start : start + width]
+            stop = start + width
+            while items[stop : stop + width] == block:
+                stop += width
+            if stop > start + width:
+                flat = tuple(token for item in block for token in item)
+                single = len(flat) == 1 and not flat[0].endswith("+")
+                plus = (flat[0] + "+",) if single else flat if width == 1 else ("(", *flat, ")+")
+                items[start:stop] = [plus]
+                found = True
+            start += 1
+        width = 1 if found else width + 1
+    return tuple(token for item in items for token in item)
