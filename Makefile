@@ -1,0 +1,73 @@
+# Needs Python 3.11 or newer, make and the package registries; nothing else. Targets: make help
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+# Options for `python -m venv`, e.g. VENV_ARGS=--system-site-packages to use a torch that the system has.
+VENV_ARGS ?=
+# The Python to build .venv with; without it, the first that is new enough. One that only a shim names does not count.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
+
+bin := $(VENV)/bin
+# What .venv was last prepared with. A change of either input prepares it again; otherwise nothing is done.
+stamp := $(VENV)/.prepared
+test_stamp := $(VENV)/.prepared-for-tests
+inputs := pyproject.toml constraints.txt Makefile
+lint_tree := .cache/lint/gradtrace
+pip := $(bin)/python -m pip --disable-pip-version-check
+
+.PHONY: help venv run test test-full lint format bench clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+venv: $(stamp) ## make .venv and install gradtrace into it (PYTHON=..., VENV_ARGS=...)
+
+run: $(stamp) ## train the default workload, trace, store, and print what was seen (ARGS='...' for more)
+	@$(bin)/gradtrace run char-lstm $(ARGS)
+
+test: $(test_stamp) lint ## install what tests need, check style and types, run all tests
+	$(bin)/python -m pytest -m 'not full' $(ARGS)
+
+test-full: $(test_stamp) lint ## all tests, the long ones included
+	$(bin)/python -m pytest $(ARGS)
+
+lint: $(test_stamp) ## ruff, mypy and the import rules
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+	@mkdir -p $(lint_tree)
+	@for part in tracer service queries; do ln -sfn ../../../$$part $(lint_tree)/$$part; done
+	MYPYPATH=.cache/lint $(bin)/mypy -p gradtrace
+	PYTHONPATH=.cache/lint:. $(bin)/lint-imports --cache-dir .cache/import-linter
+
+format: $(test_stamp) ## put the code into the house style
+	$(bin)/ruff check --fix .
+	$(bin)/ruff format .
+
+bench: $(stamp) ## measure tracing and storing against plain training (minutes)
+	$(bin)/python -m benchmarks $(ARGS)
+
+clean: ## remove .venv and everything generated
+	rm -rf $(VENV) .cache build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(bin)/python:
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer with venv found; install one, or say make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
+	"$(PYTHON)" -m venv $(VENV_ARGS) $(VENV)
+
+# A torch that .venv can already import stays: its own version takes the place of the pinned one, and the CUDA
+# libraries that the pinned one brings are left out.
+$(VENV)/constraints.txt: $(inputs) | $(bin)/python
+	@torch=$$($(bin)/python -c 'import importlib.metadata as m; print(m.version("torch"))' 2>/dev/null); \
+	if [ -n "$$torch" ]; then \
+		grep -vE '^(torch|triton|nvidia-|cuda-)' constraints.txt > $@; echo "torch==$$torch" >> $@; \
+		echo "Keeping the torch $$torch that $(VENV) has."; \
+	else cp constraints.txt $@; fi
+
+$(stamp): $(VENV)/constraints.txt
+	$(pip) install -c $(VENV)/constraints.txt -e .
+	@touch $@
+
+$(test_stamp): $(stamp)
+	$(pip) install -c $(VENV)/constraints.txt -e '.[test]'
+	@touch $@
