@@ -104,7 +104,7 @@ def step_trace(
 
 @lru_cache(maxsize=64)
 def make_graph(vertices: int = 40, parameters: int = 6, structure: int = 0, batch_size: int = 32) -> Graph:
-    """The random graph behind `step_trace`: one loss, every operator on some way to it, constants, nested components."""
+    """The random graph behind `step_trace`: one loss, every operator on a way to it, constants, nested components."""
     constants = max(1, vertices // 25)
     operators = vertices - parameters - constants
     if operators < 2 or parameters < 1:

@@ -27,3 +27,13 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Flush and release everything. Further writes are an error."""
+
+
+def check_status(status: str) -> None:
+    """Refuse a status that a closed run cannot have.
+
+    Raises:
+        ValueError: with the statuses that it can have.
+    """
+    if status not in RUN_STATUSES[1:]:
+        raise ValueError(f"{status!r} is no status of a closed run; it is one of {', '.join(RUN_STATUSES[1:])}.")
