@@ -1,0 +1,13 @@
+// One key a kind of node: what makes every write idempotent.
+
+CREATE CONSTRAINT architecture_hash IF NOT EXISTS FOR (n:Architecture) REQUIRE n.hash IS UNIQUE;
+CREATE CONSTRAINT component_key IF NOT EXISTS FOR (n:Component) REQUIRE n.key IS UNIQUE;
+CREATE CONSTRAINT graph_fingerprint IF NOT EXISTS FOR (n:Graph) REQUIRE n.fingerprint IS UNIQUE;
+CREATE CONSTRAINT vertex_key IF NOT EXISTS FOR (n:Vertex) REQUIRE n.key IS UNIQUE;
+CREATE CONSTRAINT path_hash IF NOT EXISTS FOR (n:Path) REQUIRE n.hash IS UNIQUE;
+CREATE CONSTRAINT route_hash IF NOT EXISTS FOR (n:Route) REQUIRE n.hash IS UNIQUE;
+CREATE CONSTRAINT experiment_name IF NOT EXISTS FOR (n:Experiment) REQUIRE n.name IS UNIQUE;
+CREATE CONSTRAINT run_id IF NOT EXISTS FOR (n:Run) REQUIRE n.id IS UNIQUE;
+CREATE CONSTRAINT step_key IF NOT EXISTS FOR (n:Step) REQUIRE n.key IS UNIQUE;
+CREATE CONSTRAINT trace_key IF NOT EXISTS FOR (n:Trace) REQUIRE n.key IS UNIQUE;
+CREATE CONSTRAINT epoch_key IF NOT EXISTS FOR (n:Epoch) REQUIRE n.key IS UNIQUE;
