@@ -1,0 +1,3 @@
+"""The command line, `gradtrace`. Importing this imports neither torch nor neo4j nor numba."""
+
+from gradtrace.service.cli.app import main as main

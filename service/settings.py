@@ -1,0 +1,101 @@
+"""Settings of the service: environment variables beat the settings file, which beats the defaults.
+
+Every setting `x` may be given as the environment variable `GRADTRACE_X` or as `x = ...` in a TOML file, by default
+`gradtrace/settings.toml` in the user's configuration folder, or the file that `GRADTRACE_SETTINGS` names.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from gradtrace.service.suggest import choices
+from gradtrace.tracer.errors import SpecError
+
+PREFIX = "GRADTRACE_"
+FILE_VARIABLE = "GRADTRACE_SETTINGS"
+
+
+class Settings(BaseModel):
+    """All settings, checked. Secrets show as `**********` wherever this is printed.
+
+    Example:
+        >>> load_settings({"GRADTRACE_NEO4J_URI": "bolt://db:7687", "GRADTRACE_NEO4J_PASSWORD": "s3cret"}).neo4j_password
+        SecretStr('**********')
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    neo4j_uri: str | None = Field(
+        default=None,
+        pattern=r"^(bolt|neo4j)(\+s|\+ssc)?://[^\s@]+$",
+        description="address of a Neo4j server of your own; the embedded one if not set",
+    )
+    neo4j_user: str = Field(default="neo4j", min_length=1, description="user at that server")
+    neo4j_password: SecretStr | None = Field(default=None, description="password at that server")
+    neo4j_database: str | None = Field(
+        default=None, min_length=1, description="database there; the user's own if unset"
+    )
+    data: Path | None = Field(default=None, description="data folder of the embedded Neo4j")
+    cache: Path | None = Field(default=None, description="folder for downloaded files")
+    query_timeout: float = Field(
+        default=30.0, gt=0, le=86_400, description="seconds after which a question is given up"
+    )
+    query_rows: int = Field(default=10_000, ge=1, le=10_000_000, description="rows of an ad hoc query at most")
+
+
+def settings_file(environment: Mapping[str, str] | None = None) -> Path:
+    """Where the settings file is looked for."""
+    environment = os.environ if environment is None else environment
+    named = environment.get(FILE_VARIABLE)
+    return Path(named) if named else Path(platformdirs.user_config_path("gradtrace")) / "settings.toml"
+
+
+def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read and check all settings.
+
+    Args:
+        environment: environment variables; the process's own if None.
+
+    Raises:
+        SpecError: the file is unreadable, names an unknown setting, or a value is wrong. Values are not repeated in the
+            message: they may be secret.
+    """
+    environment = os.environ if environment is None else environment
+    path = settings_file(environment)
+    values = _read(path, required=FILE_VARIABLE in environment and bool(environment[FILE_VARIABLE]))
+    origin = dict.fromkeys(values, str(path))
+    for name in Settings.model_fields:
+        variable = PREFIX + name.upper()
+        if environment.get(variable):  # an empty variable counts as not set, as in `X= command`
+            values[name] = environment[variable]
+            origin[name] = f"the environment variable {variable}"
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        name = str(detail["loc"][0])
+        if detail["type"] == "extra_forbidden":
+            raise SpecError(
+                f"{path}: there is no setting {name!r}. {choices(name, Settings.model_fields, 'Settings')}"
+            ) from None
+        about = Settings.model_fields[name].description
+        raise SpecError(f"{name}, from {origin[name]}: {detail['msg']}. It is the {about}.") from None
+
+
+def _read(path: Path, *, required: bool) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except FileNotFoundError:
+        if required:
+            raise SpecError(f"{FILE_VARIABLE} names {path}, but there is no such file.") from None
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SpecError(f"The settings file {path} cannot be read: {error}") from None

@@ -1,0 +1,158 @@
+"""What a run is to do, checked before anything that it names is imported.
+
+A spec may come from a person (`spec_from_text`: values are text, as after `--set`) or from a queue (`spec_from_json`:
+values must already have the right type). Both refuse unknown names, wrong types and values out of bounds by `SpecError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, StringConstraints, ValidationError
+from pydantic_core import ErrorDetails
+
+from gradtrace.service.suggest import choices
+from gradtrace.service.workloads.parameters import WorkloadParameters
+from gradtrace.service.workloads.registry import DEFAULT, Workload, find
+from gradtrace.tracer.errors import SpecError
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$", max_length=100)]
+Scalar = str | int | float | bool | None
+MAX_JSON = 100_000
+"""Characters of a JSON spec that are looked at; more is refused unread."""
+
+
+class RunSpec(BaseModel):
+    """One run: which workload with which hyperparameters, and what to trace of it.
+
+    Example:
+        >>> spec = spec_from_text("digits-mlp", {"lr": "0.01"}, every="log")
+        >>> spec.workload, spec.parameters.lr, spec.traces(18), spec.traces(19)
+        ('digits-mlp', 0.01, True, False)
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    workload: str = Field(default=DEFAULT, max_length=100, description="name of the workload")
+    parameters: SerializeAsAny[WorkloadParameters] = Field(description="its hyperparameters")
+    experiment: Name = Field(default="default", description="name that groups runs")
+    every: Annotated[int, Field(ge=1, le=10**9)] | Literal["log"] = Field(
+        default=10, description='trace every n-th step, or "log": ever further apart'
+    )
+    batches: Literal["training", "probe", "both"] = Field(default="training", description="on which batch to trace")
+    modes: tuple[Literal["greedy", "maxprod"], ...] = Field(default=("greedy",), min_length=1, max_length=2)
+    watch: tuple[Annotated[str, Field(max_length=500)], ...] = Field(
+        default=(), max_length=64, description="parameters whose dominant path is kept whole at every step"
+    )
+    top_routes: int = Field(default=20, ge=1, le=1000, description="routes kept per parameter, by mass")
+    non_finite: Literal["continue", "stop"] = Field(default="continue", description="what to do when the loss is NaN")
+    on_error: Literal["raise", "warn"] = Field(default="raise", description="what to do when a step cannot be traced")
+    threads: int | None = Field(default=None, ge=1, le=1024, description="threads of torch; its own choice if None")
+
+    def traces(self, step: int) -> bool:
+        """Whether step number `step`, counted from 0, is to be traced.
+
+        "log" means the first 16 steps, and then eight steps a doubling: most where most changes.
+        """
+        if self.every == "log":
+            return step % (1 << max(step.bit_length() - 4, 0)) == 0
+        return step % self.every == 0
+
+    @property
+    def batch_names(self) -> tuple[str, ...]:
+        """The batches to trace, as the tracer names them."""
+        return ("training", "probe") if self.batches == "both" else (self.batches,)
+
+    def record_parameters(self) -> dict[str, Scalar]:
+        """Hyperparameters as JSON scalars, as stored with the run."""
+        return self.parameters.model_dump()
+
+
+def spec_from_text(workload: str, parameters: Mapping[str, str], **options: Any) -> RunSpec:
+    """A spec from text values, as given on the command line.
+
+    Args:
+        workload: name of the workload.
+        parameters: hyperparameters, name → text.
+        **options: other fields of `RunSpec`, with their right types.
+
+    Raises:
+        SpecError: a name is unknown or a value is wrong; the message lists the right ones.
+    """
+    found = find(workload)
+    _check_names(found, parameters)
+    try:
+        typed = found.parameters.model_validate_strings(dict(parameters))
+    except ValidationError as error:
+        raise SpecError(_say(found, error.errors()[0])) from None
+    return _make(found, typed, options)
+
+
+def spec_from_json(text: str | bytes) -> RunSpec:
+    """A spec from JSON: an object of `RunSpec`'s fields, `parameters` being an object of JSON scalars.
+
+    Raises:
+        SpecError: it is too long, no such object, or a name, type or value is wrong.
+    """
+    if len(text) > MAX_JSON:
+        raise SpecError(f"The job spec has {len(text):,} characters; at most {MAX_JSON:,} are read.")
+    try:
+        raw = _Envelope.model_validate_json(text)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        raise SpecError(f"The job spec is no object of a run's fields: {_where(detail)}{detail['msg']}.") from None
+    found = find(raw.workload)
+    _check_names(found, raw.parameters)
+    try:
+        typed = found.parameters.model_validate(raw.parameters, strict=True)
+    except ValidationError as error:
+        raise SpecError(_say(found, error.errors()[0])) from None
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in (raw.model_extra or {}).items()}
+    return _make(found, typed, options)
+
+
+class _Envelope(BaseModel):
+    """The outside of a JSON spec, before its workload is known."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    workload: str = Field(max_length=100)
+    parameters: dict[str, str | int | float | bool | None] = Field(default_factory=dict, max_length=100)
+
+
+def _make(workload: Workload, parameters: WorkloadParameters, options: Mapping[str, Any]) -> RunSpec:
+    try:
+        return RunSpec(workload=workload.name, parameters=parameters, **options)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        if detail["type"] == "extra_forbidden":
+            name = str(detail["loc"][0])
+            raise SpecError(f"A run has no option {name!r}. {choices(name, RunSpec.model_fields, 'Options')}") from None
+        raise SpecError(f"{_where(detail)}{detail['msg']}, got {_short(detail['input'])}.") from None
+
+
+def _check_names(workload: Workload, parameters: Mapping[str, object]) -> None:
+    known = workload.parameters.model_fields
+    for name in parameters:
+        if name not in known:
+            raise SpecError(f"{workload.name} has no parameter {_short(name)}. {choices(name, known, 'Parameters')}")
+
+
+def _say(workload: Workload, detail: ErrorDetails) -> str:
+    name = str(detail["loc"][0]) if detail["loc"] else "parameters"
+    field = workload.parameters.model_fields.get(name)
+    about = f" ({field.description}; default {field.default})" if field else ""
+    return (
+        f"{workload.name}: {name}={_short(detail['input'])} is refused: {detail['msg']}. "
+        f"{name}{about}. All parameters: gradtrace workloads {workload.name}"
+    )
+
+
+def _where(detail: ErrorDetails) -> str:
+    return f"{detail['loc'][0]}: " if detail["loc"] else ""
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
