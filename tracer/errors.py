@@ -16,6 +16,7 @@
     │   ├── StoreAuthError             it answers, but refuses the credentials
     │   ├── StoreSchemaError           its schema is newer, older or tampered with
     │   ├── StoreLockedError           another process owns the data folder
+    │   ├── StoreFilesError            a file of the embedded server is missing or not the one expected
     │   ├── StoreIntegrityError        counts after a write do not match what was sent
     │   └── UnknownGraphError          a step refers to a graph fingerprint that the store does not hold
     ├── QueryError                     a question could not be asked
@@ -106,6 +107,10 @@ class StoreSchemaError(StoreError):
 
 class StoreLockedError(StoreError):
     """Another process owns the data folder."""
+
+
+class StoreFilesError(StoreError):
+    """A file of the embedded server could not be fetched, or is not the one expected."""
 
 
 class StoreIntegrityError(StoreError):
