@@ -1,0 +1,54 @@
+"""Fixtures that tests of several parts share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from gradtrace.service.local import ServerInfo
+
+
+@pytest.fixture(scope="session")
+def neo4j_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerInfo]:
+    """One real Neo4j for the whole test session, on a data folder of its own.
+
+    Where GRADTRACE_TEST_NEO4J_URI (with _USER and _PASSWORD) is set, that server serves instead; `clean_store` empties
+    it, so never name one that holds anything.
+    """
+    from gradtrace.service.local import ServerInfo, ensure_server, in_use, stop_server
+
+    uri = os.environ.get("GRADTRACE_TEST_NEO4J_URI")
+    if uri:
+        user = os.environ.get("GRADTRACE_TEST_NEO4J_USER", "neo4j")
+        password = os.environ.get("GRADTRACE_TEST_NEO4J_PASSWORD", "")
+        yield ServerInfo(uri=uri, user=user, password=password, pid=0, data=Path(), version="", log=Path())
+        return
+    data = tmp_path_factory.mktemp("neo4j-server")
+    try:
+        info = ensure_server(data)
+        with in_use(info):
+            yield info
+    finally:
+        stop_server(data)
+
+
+@pytest.fixture
+def clean_store(neo4j_server: ServerInfo) -> ServerInfo:
+    """The session's server with an empty database: no nodes, no constraints, no indexes of ours."""
+    from neo4j import GraphDatabase
+
+    with GraphDatabase.driver(neo4j_server.uri, auth=(neo4j_server.user, neo4j_server.password)) as driver:
+        with driver.session(database="neo4j") as session:
+            session.run("MATCH (n) CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 5000 ROWS").consume()
+        for (name,) in driver.execute_query("SHOW CONSTRAINTS YIELD name", database_="neo4j").records:
+            driver.execute_query(f"DROP CONSTRAINT `{name}`", database_="neo4j")
+        for (name,) in driver.execute_query(
+            "SHOW INDEXES YIELD name, type WHERE type <> 'LOOKUP' RETURN name", database_="neo4j"
+        ).records:
+            driver.execute_query(f"DROP INDEX `{name}`", database_="neo4j")
+    return neo4j_server
