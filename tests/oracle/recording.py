@@ -1,0 +1,133 @@
+"""A recorded loss as a list of autograd nodes, each with its outputs, its operands and a way to call it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.autograd.graph import GradientEdge
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+
+@contextmanager
+def decomposed_kernels() -> Iterator[None]:
+    """Record with kernels that show their operators: no fused recurrences, no fused attention."""
+    before = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)  # torch.backends.mkldnn.flags() warns about GPUs that are not there
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch._C._set_mkldnn_enabled(before)
+
+
+@dataclass(eq=False)
+class Node:
+    """One autograd node.
+
+    Attributes:
+        position: place in `Recording.nodes`, operands before users.
+        handle: the Python wrapper, kept alive because node identity is wrapper identity.
+        name: autograd's name without its `BackwardN` ending.
+        shapes: shapes of the outputs.
+        operands: per slot the node and output that was read, or None for a constant.
+        leaf: the tensor, for an AccumulateGrad node.
+        gradients: gradient of the loss in each output, as autograd computed it.
+    """
+
+    position: int
+    handle: Any
+    name: str
+    shapes: list[tuple[int, ...]]
+    dtypes: list[torch.dtype]
+    operands: list[tuple[Node, int] | None]
+    leaf: torch.Tensor | None = None
+    gradients: list[torch.Tensor] = field(default_factory=list)
+
+    @property
+    def sequence(self) -> int:
+        """When the forward pass recorded it."""
+        return int(self.handle._sequence_nr())
+
+    @property
+    def custom(self) -> bool:
+        """Whether a Python `autograd.Function` made it."""
+        return isinstance(self.handle, torch.autograd.function.BackwardCFunction)
+
+    def call(self, output: int, flat: int) -> list[torch.Tensor | None]:
+        """What the node hands to its operands when one scalar of one output has gradient 1 and all others 0."""
+        grads = [torch.zeros(s, dtype=d) for s, d in zip(self.shapes, self.dtypes, strict=True)]
+        grads[output].view(-1)[flat] = 1.0
+        run = self.handle.apply if self.custom else self.handle
+        with torch.no_grad():
+            got = run(*grads)
+        out = list(got) if isinstance(got, (tuple, list)) else [got]
+        return out + [None] * (len(self.operands) - len(out))
+
+
+@dataclass(eq=False)
+class Recording:
+    """All nodes that a scalar loss depends on."""
+
+    loss: torch.Tensor
+    nodes: list[Node]
+    root: tuple[Node, int]
+
+    def leaf_node(self, tensor: torch.Tensor) -> Node | None:
+        """The AccumulateGrad node of a leaf, or None where the loss does not depend on it."""
+        return next((n for n in self.nodes if n.leaf is tensor), None)
+
+
+def op_name(name: str) -> str:
+    """`AddmmBackward0` → `Addmm`, `torch::autograd::CopySlices` → `CopySlices`."""
+    name = name.rsplit("::", 1)[-1]
+    head, mark, tail = name.rpartition("Backward")
+    return head if mark and (tail == "" or tail.isdigit()) and head else name
+
+
+def record(loss: torch.Tensor) -> Recording:
+    """Walk the graph behind `loss` and take every gradient; the graph is kept."""
+    made: dict[Any, Node] = {}
+    if loss.grad_fn is None:  # the loss is itself a leaf
+        raise ValueError("the loss has no graph")
+    start = loss.grad_fn
+    stack: list[tuple[Any, bool]] = [(start, False)]
+    nodes: list[Node] = []
+    open_: set[Any] = set()
+    while stack:
+        handle, ready = stack.pop()
+        if ready:
+            operands = [None if up is None else (made[up], nr) for up, nr in handle.next_functions]
+            leaf = getattr(handle, "variable", None) if not handle.next_functions else None
+            metadata = handle._input_metadata
+            node = Node(
+                position=len(nodes),
+                handle=handle,
+                name=op_name(handle.name()),
+                shapes=[tuple(leaf.shape)] if leaf is not None else [tuple(m.shape) for m in metadata],
+                dtypes=[leaf.dtype] if leaf is not None else [m.dtype for m in metadata],
+                operands=operands,
+                leaf=leaf,
+            )
+            made[handle] = node
+            nodes.append(node)
+        elif handle not in open_:
+            open_.add(handle)
+            stack.append((handle, True))
+            stack.extend((up, False) for up, _ in reversed(handle.next_functions) if up is not None)
+    recording = Recording(loss, nodes, (made[start], loss.output_nr))
+    _take_gradients(recording)
+    return recording
+
+
+def _take_gradients(recording: Recording) -> None:
+    wanted = [(n, k) for n in recording.nodes for k in range(len(n.shapes))]
+    edges = [n.leaf if n.leaf is not None else GradientEdge(n.handle, k) for n, k in wanted]
+    got = torch.autograd.grad(recording.loss, edges, retain_graph=True, allow_unused=True)
+    for (node, k), g in zip(wanted, got, strict=True):
+        zero = torch.zeros(node.shapes[k], dtype=node.dtypes[k])
+        dense = zero if g is None else (g.to_dense() if g.is_sparse else g.detach().clone())
+        node.gradients.append(dense)
