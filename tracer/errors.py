@@ -17,6 +17,7 @@
     │   ├── StoreSchemaError           its schema is newer, older or tampered with
     │   ├── StoreLockedError           another process owns the data folder
     │   ├── StoreFilesError            a file of the embedded server is missing or not the one expected
+    │   ├── StaleFenceError            another worker took the run over; this one may write no more
     │   ├── StoreIntegrityError        counts after a write do not match what was sent
     │   └── UnknownGraphError          a step refers to a graph fingerprint that the store does not hold
     ├── QueryError                     a question could not be asked
@@ -111,6 +112,10 @@ class StoreLockedError(StoreError):
 
 class StoreFilesError(StoreError):
     """A file of the embedded server could not be fetched, or is not the one expected."""
+
+
+class StaleFenceError(StoreError):
+    """Another worker took the run over; this one may write no more."""
 
 
 class StoreIntegrityError(StoreError):
