@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 USER = "neo4j"
 _FIRST_PASSWORD = "neo4j"  # of every new Neo4j, good for nothing but setting another
 _HELLO = bytes.fromhex("6060B017") + bytes.fromhex("00000805 00000000 00000000 00000000".replace(" ", ""))
-_POLL = 0.05
+_RETRY = 0.2
 
 
 def free_port() -> int:
@@ -64,38 +64,41 @@ def make_password(home: Home) -> str:
     return read_password(home)
 
 
-def settle_password(uri: str, home: Home, timeout: float) -> None:
+def settle_password(uri: str, home: Home, hopeful: Callable[[], bool]) -> bool:
     """Make the running server accept the generated password, and wait until its database takes queries.
 
     Safe to repeat: whatever a killed process had done is found out by asking the server.
 
+    Args:
+        uri: the server's address.
+        home: where the password lies.
+        hopeful: whether to go on trying.
+
+    Returns:
+        False if it did not become available while there was hope.
+
     Raises:
         StoreAuthError: the server accepts neither the generated password nor a new server's first one.
-        neo4j's errors: it did not become available in time.
     """
-    from neo4j.exceptions import AuthError, ClientError, DriverError, Neo4jError
+    from neo4j.exceptions import AuthError, DriverError, Neo4jError
 
     password = read_password(home)
-    deadline = time.monotonic() + timeout
-    while True:
+    while hopeful():
         try:
             try:
                 _ask(uri, password)
             except AuthError:
                 _set_first(uri, password)
                 _ask(uri, password)
-            return
+            return True
         except AuthError as error:
             raise StoreAuthError(
                 f"The database in {home.path} refuses the password in {home.password}. If that file was changed, "
                 f"restore it from a backup; if the data may go, stop the server and remove the folder {home.path}."
             ) from error
-        except (DriverError, Neo4jError) as error:
-            # While starting it may refuse for a moment, or because of failed tries of a killed process' successor.
-            lasting = isinstance(error, ClientError) and "RateLimit" not in (error.code or "")
-            if lasting or time.monotonic() >= deadline:
-                raise
-            time.sleep(_POLL * 4)
+        except (DriverError, Neo4jError):  # it may refuse for a moment after its start, or after failed tries
+            time.sleep(_RETRY)
+    return False
 
 
 def _ask(uri: str, password: str) -> None:

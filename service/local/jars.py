@@ -125,8 +125,8 @@ def ensure_jars(cache: Path | None = None, *, progress: bool = True) -> list[Pat
     except OSError as error:
         raise StoreError(
             f"Cannot write Neo4j's files to {folder}: {error.strerror or error}. About "
-            f"{megabytes(sum(jar.size for jar in jars))} are needed there. Free some space, make the folder writable, or "
-            f"name another one by the environment variable GRADTRACE_CACHE."
+            f"{megabytes(sum(jar.size for jar in jars))} are needed there. Free some space, make the folder writable, "
+            f"or name another one by the environment variable GRADTRACE_CACHE."
         ) from error
     return _checked(jars, library)
 

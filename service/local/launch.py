@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from gradtrace.service.local import bolt, java, state
 from gradtrace.service.local.home import Home
-from gradtrace.service.local.jars import NEO4J_VERSION, ensure_jars
+from gradtrace.service.local.jars import NEO4J_VERSION, cache_folder, ensure_jars
 from gradtrace.service.local.process import Identity, adopt, find_by_argument
 from gradtrace.service.local.progress import Progress
 from gradtrace.service.local.state import State
@@ -109,6 +110,7 @@ def watched(home: Home, found: State, idle: float) -> State:
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=home.path,
+            env={**os.environ, "GRADTRACE_CACHE": str(cache_folder())},  # which may be named relative to our folder
             start_new_session=True,
         )
     return replace(found, watchdog=adopt(child)).write(home)
@@ -127,11 +129,14 @@ def make_ready(home: Home, found: State, wait: float) -> State:
                 refuse_if_open(home)
             raise failure(home, "ended while starting")
         if time.monotonic() >= deadline:
-            raise failure(home, f"(process {found.server.pid}) has not answered for {wait:.0f} s")
+            raise failure(
+                home, f"(process {found.server.pid}) has not answered for {wait:.0f} s; `gradtrace db stop` ends it"
+            )
         time.sleep(_POLL)
     if found.ready:
         return found
-    bolt.settle_password(found.uri, home, max(deadline - time.monotonic(), 1.0))
+    if not bolt.settle_password(found.uri, home, lambda: found.server.alive() and time.monotonic() < deadline):
+        raise failure(home, f"(process {found.server.pid}) answers, but its database did not become available")
     return replace(found, ready=True).write(home)
 
 

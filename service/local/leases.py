@@ -1,7 +1,7 @@
 """Who uses a server: the watchdog stops it only when no lease is held and the last use is long ago.
 
-A lease names its holder's process, so that the lease of a client killed without warning counts no more; nothing has to be
-refreshed while a client works, however long it takes.
+A lease names its holder's process, so that the lease of a client killed without warning counts no more; nothing has to
+be refreshed while a client works, however long it takes.
 """
 
 from __future__ import annotations

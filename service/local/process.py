@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import time
 from dataclasses import dataclass
@@ -56,10 +57,8 @@ class Identity:
             self._signal("kill")
 
     def _signal(self, how: str) -> None:
-        try:
+        with contextlib.suppress(psutil.NoSuchProcess):
             getattr(psutil.Process(self.pid), how)()
-        except psutil.NoSuchProcess:
-            pass
 
 
 def identify(pid: int) -> Identity | None:

@@ -44,8 +44,8 @@ def ensure_server(
 ) -> ServerInfo:
     """Give the server of a data folder, started if need be.
 
-    The first call on a machine fetches Neo4j. Several processes may call this at once: one starts the server, the others
-    wait and use the same. A server in use by nobody stops by itself after a while: hold `in_use` around longer work.
+    The first call on a machine fetches Neo4j. Several processes may call this at once: one starts the server, the
+    others wait and use the same. A server that nobody uses stops by itself after a while: hold `in_use` around work.
 
     Args:
         data: the data folder; `default_data()` if None.
@@ -184,6 +184,6 @@ def _idle_seconds(idle: float | None) -> float:
 
 def _not_running(home: Home) -> StoreUnreachableError:
     return StoreUnreachableError(
-        f"No server runs for the data folder {home.data}. Start it with `gradtrace db start`, or name the right folder by "
-        f"the environment variable GRADTRACE_DATA."
+        f"No server runs for the data folder {home.data}. Start it with `gradtrace db start`, or name the right folder "
+        f"by the environment variable GRADTRACE_DATA."
     )

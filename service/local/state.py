@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 from gradtrace.service.local.home import Home, write_private
 from gradtrace.service.local.process import Identity
+from gradtrace.tracer.errors import StoreLockedError
 
 _FORMAT = 1
 
@@ -41,7 +42,11 @@ class State:
 
 
 def read_state(home: Home) -> State | None:
-    """What the state file says; None if there is none, or none that makes sense."""
+    """What the state file says; None if there is none, or none that makes sense.
+
+    Raises:
+        StoreLockedError: it belongs to another user.
+    """
     try:
         found = json.loads(home.state.read_text("utf-8"))
         if found["format"] != _FORMAT:
@@ -53,6 +58,11 @@ def read_state(home: Home) -> State | None:
         return State(server, port, version, ready, None if watchdog is None else _identity(watchdog))
     except (FileNotFoundError, ValueError, KeyError, TypeError):  # ValueError: neither UTF-8 nor JSON
         return None
+    except PermissionError as error:
+        raise StoreLockedError(
+            f"The data folder {home.data} belongs to another user: {error.filename} cannot be read. Use another data "
+            f"folder (environment variable GRADTRACE_DATA), or have its owner give you the folder."
+        ) from error
 
 
 def running(home: Home) -> State | None:
