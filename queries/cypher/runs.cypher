@@ -1,0 +1,53 @@
+// question = "Which runs are stored, newest first, and how far did each get?"
+// group = "health"
+// about = "A run that was killed stays RUNNING until a later command notices; its steps are whole all the same."
+//
+// [parameters]
+// status = { type = "text", optional = true, choices = ["RUNNING", "FINISHED", "INTERRUPTED", "FAILED"], about = "Only runs with this status." }
+// workload = { type = "text", optional = true, about = "Only runs of this workload." }
+// experiment = { type = "text", optional = true, about = "Only runs of this experiment." }
+// limit = { type = "int", default = 50, min = 1, max = 10000, about = "Runs at most." }
+//
+// [columns]
+// run = { type = "text", about = "Id of the run." }
+// workload = { type = "text", about = "Workload that was trained." }
+// experiment = { type = "text", about = "Experiment that the run belongs to." }
+// status = { type = "text", about = "RUNNING, FINISHED, INTERRUPTED or FAILED." }
+// started = { type = "datetime", about = "When the run was announced." }
+// steps = { type = "int", unit = "count", about = "Traced steps that are stored." }
+// last_step = { type = "int", unit = "step", about = "The last one of them.", null = "no step is stored yet" }
+// epoch = { type = "int", unit = "epoch", about = "Epoch of the last traced step.", null = "no step is stored yet" }
+// loss = { type = "float", unit = "loss", about = "Loss of the last traced step.", null = "no step is stored yet" }
+// parameters = { type = "texts", about = "Hyperparameters as name=value, by name." }
+// reason = { type = "text", about = "Why it ended as it did.", null = "nobody gave a reason" }
+//
+// [example]
+// run = "char-lstm-20261123-231501-7f3a"
+// workload = "char-lstm"
+// experiment = "default"
+// status = "FINISHED"
+// started = 2026-11-23T23:15:01Z
+// steps = 60
+// last_step = 590
+// epoch = 2
+// loss = 2.13
+// parameters = ["lr=0.002", "seed=0"]
+MATCH (r:Run)
+WHERE ($status IS NULL OR r.status = $status)
+  AND ($workload IS NULL OR r.workload = $workload)
+  AND ($experiment IS NULL OR EXISTS { (r)-[:IN]->(:Experiment {name: $experiment}) })
+WITH r ORDER BY r.started DESC, r.id DESC LIMIT $limit
+OPTIONAL MATCH (r)-[:IN]->(x:Experiment)
+CALL (r) {
+  OPTIONAL MATCH (s:Step) WHERE s.run = r.id AND s.step >= 0
+  RETURN s ORDER BY s.run DESC, s.step DESC LIMIT 1
+}
+RETURN r.id AS run, r.workload AS workload, x.name AS experiment, r.status AS status, r.started AS started,
+       COUNT { (r)-[:HAS_STEP]->() } AS steps, s.step AS last_step, s.epoch AS epoch, s.loss AS loss,
+       COLLECT {
+         UNWIND keys(r) AS k
+         WITH k WHERE k STARTS WITH 'param_'
+         RETURN substring(k, 6) + '=' + coalesce(toString(r[k]), 'null') ORDER BY k
+       } AS parameters,
+       r.reason AS reason
+ORDER BY started DESC, run DESC
