@@ -39,7 +39,7 @@ lint: $(test_stamp) ## ruff, mypy and the import rules
 	@mkdir -p $(lint_tree)
 	@for part in tracer service queries; do ln -sfn ../../../$$part $(lint_tree)/$$part; done
 	MYPYPATH=.cache/lint $(bin)/mypy -p gradtrace
-	PYTHONPATH=.cache/lint:. $(bin)/lint-imports --cache-dir .cache/import-linter
+	PYTHONPATH=.cache/lint:. $(bin)/lint-imports --no-logo --cache-dir .cache/import-linter
 
 format: $(test_stamp) ## put the code into the house style
 	$(bin)/ruff check --fix .

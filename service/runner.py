@@ -27,7 +27,7 @@ from gradtrace.tracer.steptrace import RunRecord
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a run is. `done` of `steps` optimizer steps are over; `loss` is the last one's, `traced` the traced ones."""
+    """Where a run is: `done` of `steps` optimizer steps are over, `traced` of them traced; `loss` is the last one's."""
 
     run: str
     done: int
@@ -54,7 +54,7 @@ class RunResult:
         before: held-out metrics before training.
         after: held-out metrics after it.
         seconds: wall time of training, tracing and handing over.
-        notes: what the workload and the tracer had to say, each once.
+        notes: what the tracer had to say about its steps, each once.
     """
 
     run: str
@@ -156,8 +156,9 @@ class _Loop:
         whole = spec.parameters.epochs * len(self.batches)
         self.steps = min(whole, spec.parameters.steps or whole)
         self.losses: list[float] = []
+        self.already = sink.flush()  # a sink may hold other runs' steps
         self.traced = 0
-        self.notes = dict.fromkeys(instance.notes)
+        self.notes: dict[str, None] = {}  # in order, each once
         # A batch's probe and the training loss are one function, so that their traces can be compared.
         self.tracer = Tracer(
             instance.model,
@@ -184,7 +185,7 @@ class _Loop:
                 status = "FAILED"
         except (KeyboardInterrupt, _StoppedError):
             status, reason = "INTERRUPTED", f"interrupted after {len(self.losses)} of {self.steps} steps"
-        stored = self.sink.flush()
+        stored = self.sink.flush() - self.already
         self.sink.close_run(self.record.id, status, reason)
         return RunResult(
             run=self.record.id,
@@ -215,13 +216,13 @@ class _Loop:
             if self.hooks.on_progress:
                 self.hooks.on_progress(
                     Progress(
-                        self.record.id,
-                        number + 1,
-                        self.steps,
-                        epoch,
-                        self.spec.parameters.epochs,
-                        loss,
-                        self.traced,
+                        run=self.record.id,
+                        done=number + 1,
+                        steps=self.steps,
+                        epoch=epoch,
+                        epochs=self.spec.parameters.epochs,
+                        loss=loss,
+                        traced=self.traced,
                     )
                 )
             if self.spec.non_finite == "stop" and not math.isfinite(loss):

@@ -26,7 +26,7 @@ class Settings(BaseModel):
     """All settings, checked. Secrets show as `**********` wherever this is printed.
 
     Example:
-        >>> load_settings({"GRADTRACE_NEO4J_URI": "bolt://db:7687", "GRADTRACE_NEO4J_PASSWORD": "s3cret"}).neo4j_password
+        >>> load_settings({"GRADTRACE_NEO4J_PASSWORD": "s3cret"}).neo4j_password
         SecretStr('**********')
     """
 
@@ -44,6 +44,8 @@ class Settings(BaseModel):
     )
     data: Path | None = Field(default=None, description="data folder of the embedded Neo4j")
     cache: Path | None = Field(default=None, description="folder for downloaded files")
+    idle: float | None = Field(default=None, ge=0, description="seconds after which an unused embedded Neo4j stops")
+    neo4j_heap: str | None = Field(default=None, pattern=r"^[0-9]+[kmgKMG]$", description="heap of the embedded Neo4j")
     query_timeout: float = Field(
         default=30.0, gt=0, le=86_400, description="seconds after which a question is given up"
     )

@@ -1,7 +1,8 @@
 """What a run is to do, checked before anything that it names is imported.
 
 A spec may come from a person (`spec_from_text`: values are text, as after `--set`) or from a queue (`spec_from_json`:
-values must already have the right type). Both refuse unknown names, wrong types and values out of bounds by `SpecError`.
+values must already have the right type). Both refuse unknown names, wrong types and values out of bounds by
+`SpecError`.
 """
 
 from __future__ import annotations

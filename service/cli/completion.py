@@ -25,3 +25,41 @@ def complete_parameter(ctx: click.Context, param: click.Parameter, incomplete: s
         for name, field in workload.parameters.model_fields.items()
         if name.startswith(incomplete)
     ]
+
+
+def complete_question(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of questions."""
+    from gradtrace.queries.registry import registry
+
+    return [CompletionItem(q.name, help=q.question) for q in registry().values() if q.name.startswith(incomplete)]
+
+
+def complete_question_parameter(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """`name=` of the parameters of the question that the line names, and then values of the one begun."""
+    from gradtrace.queries.registry import registry
+
+    question = registry().get(ctx.params.get("name") or "")
+    if question is None:
+        return []
+    name, sign, prefix = incomplete.partition("=")
+    if not sign:
+        return [
+            CompletionItem(f"{p.name}=", help=p.about)
+            for p in question.parameters.values()
+            if p.name.startswith(incomplete)
+        ]
+    known = dict(ctx.params.get("parameters") or ())
+    return [CompletionItem(f"{name}={value}") for value in _values(question.name, name, prefix, known)]
+
+
+def _values(question: str, parameter: str, prefix: str, known: dict[str, str]) -> list[str]:
+    """Values that the store holds for a parameter; none if no server runs already, or it does not answer."""
+    from gradtrace.service.cli.store import opened_store
+    from gradtrace.tracer.errors import GradtraceError
+
+    try:
+        with opened_store(start=False, timeout=2.0) as store:
+            known.pop(parameter, None)
+            return store.library.complete(question, parameter, prefix, **known)
+    except GradtraceError:
+        return []

@@ -7,9 +7,13 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from gradtrace.queries.answer import Answer
 
 FORMATS = ("table", "json", "ndjson", "csv")
 Row = Mapping[str, Any]
@@ -64,6 +68,13 @@ def write_rows(
     return count
 
 
+def write_answer(answer: Answer, output: str, *, brief: Sequence[str] | None = None) -> None:
+    """Write the rows of an answer to stdout, and its notes to stderr; in a table only the columns `brief`, if given."""
+    write_rows(answer.rows, brief if brief and output == "table" else answer.columns, output)
+    for note in answer.notes:
+        click.echo(f"note: {note}", err=True)
+
+
 def to_json(value: object, indent: int | None = None) -> str:
     """Valid JSON of plain data, times and graph values included."""
     return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
@@ -73,14 +84,14 @@ def text_of(value: object) -> str:
     """A value as a table shows it.
 
     >>> text_of(0.123456), text_of(1234567), text_of(None), text_of([1, 2])
-    ('0.1235', '1,234,567', '-', '1 2')
+    ('0.1235', '1234567', '-', '1 2')
     """
     if value is None:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}" if abs(value) >= 10_000 else str(value)
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list | tuple):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +23,7 @@ class DigitsMlp(nn.Module):
         widths = [PIXELS] + [hidden] * layers
         self.hidden = nn.ModuleList(
             nn.Sequential(nn.Linear(i, o), nn.ReLU(), *([nn.Dropout(dropout)] if dropout else []))
-            for i, o in zip(widths, widths[1:], strict=False)
+            for i, o in pairwise(widths)
         )
         self.head = nn.Linear(widths[-1], CLASSES)
 
