@@ -15,7 +15,7 @@ from gradtrace.service.local.jars import NEO4J_VERSION, cache_folder, ensure_jar
 from gradtrace.service.local.process import Identity, adopt, find_by_argument
 from gradtrace.service.local.progress import Progress
 from gradtrace.service.local.state import State
-from gradtrace.tracer.errors import StoreLockedError, StoreUnreachableError
+from gradtrace.tracer.errors import StoreAuthError, StoreLockedError, StoreUnreachableError
 
 START_WAIT = 300.0
 """Seconds until a start counts as failed; recovery after a crash of a large store may take minutes."""
@@ -23,6 +23,7 @@ ANSWER_WAIT = 20.0
 """Seconds until a server that once was ready counts as hung."""
 STOP_WAIT = 60.0
 _PORT_ATTEMPTS = 3
+_RELEASE_WAIT = 3.0
 _POLL = 0.05
 _QUOTED_LINES = 8
 
@@ -135,7 +136,20 @@ def make_ready(home: Home, found: State, wait: float) -> State:
         time.sleep(_POLL)
     if found.ready:
         return found
-    if not bolt.settle_password(found.uri, home, lambda: found.server.alive() and time.monotonic() < deadline):
+    from gradtrace.service.store.accounts import (
+        settle_password,
+    )  # loads Neo4j's driver, which reusing a server does not need
+
+    try:
+        settled = settle_password(
+            found.uri, bolt.USER, bolt.read_password(home), lambda: found.server.alive() and time.monotonic() < deadline
+        )
+    except StoreAuthError as error:
+        raise StoreAuthError(
+            f"The database in {home.path} refuses the password in {home.password}. If that file was changed, restore "
+            f"it from a backup; if the data may go, stop the server (`gradtrace db stop`) and remove that folder."
+        ) from error
+    if not settled:
         raise failure(home, f"(process {found.server.pid}) answers, but its database did not become available")
     return replace(found, ready=True).write(home)
 
@@ -155,9 +169,16 @@ def strays(home: Home) -> list[Identity]:
 
 
 def refuse_if_open(home: Home) -> None:
-    """Raise StoreLockedError if any process has the store open."""
-    found = strays(home)
-    if not found and not _store_locked(home):
+    """Raise StoreLockedError if any process has the store open, and goes on to have it.
+
+    A process that was killed counts as ended while the system still closes its files, hence the patience.
+    """
+    deadline = time.monotonic() + _RELEASE_WAIT
+    while (found := strays(home)) or _store_locked(home):
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(_POLL)
+    else:
         return
     who = f"process {', '.join(str(one.pid) for one in found)}" if found else "a process that cannot be seen from here"
     raise StoreLockedError(
