@@ -19,8 +19,9 @@ NEVER = {
     "Sum", "Mean", "Prod", "Cumsum", "Cumprod", "Nansum", "Logsumexp", "Logcumsumexp", "Norm", "LinalgVectorNorm",
     "IndexAdd", "ScatterAdd", "Addmm", "Mm", "Bmm", "Baddbmm", "Addbmm", "Mv", "Dot", "Trace",
     # "choices that depend on values (max, sort, pooling)", and slopes of 1 that happen to hold at all drawn values.
-    "Max", "Min", "Amax", "Amin", "Maximum", "Minimum", "Fmax", "Fmin", "Sort", "Topk", "Kthvalue", "Median", "Nanmedian",
-    "Mode", "Aminmax", "Cummax", "Cummin", "MaxPool2DWithIndices", "MaxPool3DWithIndices", "AdaptiveMaxPool2D",
+    "Max", "Min", "Amax", "Amin", "Maximum", "Minimum", "Fmax", "Fmin", "Sort", "Topk", "Kthvalue", "Median",
+    "Nanmedian", "Mode",
+    "Aminmax", "Cummax", "Cummin", "MaxPool2DWithIndices", "MaxPool3DWithIndices", "AdaptiveMaxPool2D",
     "Relu", "LeakyRelu", "Threshold", "Hardtanh", "Hardshrink", "Softshrink", "Clamp", "ClampMin", "ClampMax", "Elu",
     "PreluKernel", "Abs", "Rrelu", "Round", "Floor", "Ceil", "Trunc", "Sign",
     # "scaling (dropout, ...)": with p = 0 or a scale of 1 it still scales.
@@ -53,8 +54,7 @@ def selected(jac: Jacobian, node: Node) -> list[np.ndarray]:
 
 def _same(a: Jacobian, b: Jacobian) -> bool:
     return all(
-        np.array_equal(x, y)
-        for x, y in ((a.output, b.output), (a.row, b.row), (a.slot, b.slot), (a.column, b.column))
+        np.array_equal(x, y) for x, y in ((a.output, b.output), (a.row, b.row), (a.slot, b.slot), (a.column, b.column))
     )
 
 

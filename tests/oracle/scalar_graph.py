@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,7 +10,7 @@ import torch
 
 from tests.oracle.movement import moved
 from tests.oracle.probing import Jacobian, jacobian
-from tests.oracle.recording import Node, Recording, decomposed_kernels, record
+from tests.oracle.recording import Node, Recording
 
 CONSTANT = -1
 
@@ -76,6 +75,17 @@ class ScalarGraph:
         """Number of one scalar of one output."""
         return self.offsets[node.position, output] + flat
 
+    def opposite(self, vertex: int) -> list[int]:
+        """What an elementwise operator read to make `vertex`, whatever the weight: the same place in each operand."""
+        node = self.recording.nodes[self.owner[vertex]]
+        shape = node.shapes[self.output[vertex]]
+        at = [
+            int(self.root[self.scalar(up, nr, int(self.flat[vertex]))])
+            for up, nr in (o for o in node.operands if o is not None)
+            if up.shapes[nr] == shape
+        ]
+        return [v for v in at if v != CONSTANT]
+
     def leaf_scalars(self, tensor: torch.Tensor) -> np.ndarray | None:
         """The vertices of a leaf, or None where the loss does not depend on it."""
         node = self.recording.leaf_node(tensor)
@@ -113,9 +123,7 @@ def build(drawings: list[Recording]) -> ScalarGraph:
     root = np.arange(total)
     crossing = np.zeros(total, dtype=bool)
     read = np.zeros(total, dtype=bool)
-    gradient = np.concatenate(
-        [g.reshape(-1).to(torch.float64).numpy() for n in first.nodes for g in n.gradients]
-    )
+    gradient = np.concatenate([g.reshape(-1).to(torch.float64).numpy() for n in first.nodes for g in n.gradients])
     edges: list[tuple[np.ndarray, ...]] = []
     operands: dict[tuple[int, int], np.ndarray] = {}
     for node in first.nodes:  # operands come before users, so roots are known
@@ -168,10 +176,3 @@ def _mark_reads(
         got = np.unique(got[got != CONSTANT])
         read[got] = True
         operands[node.position, slot] = got
-
-
-def record_problem(make: Callable[[int], tuple[torch.nn.Module, Callable[[], torch.Tensor]]], seed: int) -> Recording:
-    """One drawing of a problem, recorded with decomposed kernels."""
-    _, closure = make(seed)
-    with decomposed_kernels():
-        return record(closure())

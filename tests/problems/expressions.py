@@ -194,8 +194,10 @@ def problems() -> list[Problem]:
     def move(f: Op) -> Callable[[Any], Tensor]:
         return lambda m: weigh(torch.tanh(f(m.a * m.b)) * 0.7) + weigh(f(m.a) ** 2)
 
-    found = [expression(f"move/{name}", {"a": (3, 4), "b": (3, 4)}, move(f), rough=name == "cast")
-             for name, f in MOVES.items()]
+    found = [
+        expression(f"move/{name}", {"a": (3, 4), "b": (3, 4)}, move(f), rough=name == "cast")
+        for name, f in MOVES.items()
+    ]
     found += [
         expression(f"broadcast/{name}", shapes, lambda m, f=f: weigh(torch.sin(f(m))))
         for name, (shapes, f) in BROADCASTS.items()

@@ -103,7 +103,9 @@ def problems() -> list[Problem]:
                 found.append(
                     network(
                         f"recurrent/{kind}_{form}_{'last' if last else 'all'}",
-                        lambda core=core, kwargs=kwargs, last=last, width=width: Reader(core(3, 2, **kwargs), last, width),
+                        lambda core=core, kwargs=kwargs, last=last, width=width: Reader(
+                            core(3, 2, **kwargs), last, width
+                        ),
                         lambda m, x: weigh(m(x)),
                         x=(2, 3, 3) if kwargs.get("batch_first") else (3, 2, 3),
                     )
@@ -111,7 +113,8 @@ def problems() -> list[Problem]:
     found += [
         network("recurrent/lstm_proj", lambda: Reader(nn.LSTM(3, 3, proj_size=2), False, 2), lambda m, x: weigh(m(x)),
                 x=(3, 1, 3)),
-        network("recurrent/lstm_unbatched", lambda: Reader(nn.LSTM(3, 2), False, 2), lambda m, x: weigh(m(x)), x=(3, 3)),
+        network("recurrent/lstm_unbatched", lambda: Reader(nn.LSTM(3, 2), False, 2), lambda m, x: weigh(m(x)),
+                x=(3, 3)),
         network("recurrent/lstm_cell_state", lambda: nn.LSTM(3, 2), lambda m, x: weigh(m(x)[1][1]), x=(3, 1, 3)),
         network("recurrent/lstm_packed", Packed, lambda m, x: weigh(m(x)), x=(3, 2, 3)),
         network("recurrent/lstm_cell", lambda: Looped(nn.LSTMCell(3, 2)), lambda m, x: weigh(m(x)), x=(3, 1, 3)),

@@ -102,8 +102,8 @@ def problems() -> list[Problem]:
     ab = {"a": (4, 3), "b": (2, 3)}
     found = [
         expression(f"write/{f.__name__}", ab, f)
-        for f in (slice_write, slice_add, slice_mul, slice_constant, row_writes, whole_inplace, relu_inplace, copy_whole,
-                  index_write, index_add, hook_on_leaf)
+        for f in (slice_write, slice_add, slice_mul, slice_constant, row_writes, whole_inplace, relu_inplace,
+                  copy_whole, index_write, index_add, hook_on_leaf)
     ]  # fmt: skip
     v = {"a": (3,), "b": (3,)}
     found += [

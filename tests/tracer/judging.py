@@ -1,0 +1,53 @@
+"""Traces a problem and holds the trace against the oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from torch import Tensor, nn
+
+from gradtrace.tracer import trace
+from tests.oracle.components import ComponentMap, component_map
+from tests.oracle.judge import Judge
+from tests.oracle.oracle import Make, Oracle, consult
+from tests.problems import Problem
+
+MODES = ("greedy", "maxprod")
+
+
+@cache
+def oracle_of(problem: Problem) -> Oracle:
+    """The oracle of a problem, built once a session."""
+    return consult(problem.make)
+
+
+def fresh(make: Make, seed: int = 0) -> tuple[nn.Module, Callable[[], Tensor]]:
+    """Model and closure with the floats that the oracle saw."""
+    return make(seed)
+
+
+def judge(
+    make: Make, oracle: Oracle, modes: tuple[str, ...], tolerance: float = 1e-9, regions: bool = False
+) -> list[str]:
+    """Trace afresh and collect every finding.
+
+    Args:
+        regions: take the components of operators from the trace, where regions named by hand take part; otherwise
+            they are the oracle's own.
+    """
+    model, closure = fresh(make)
+    found = trace(closure, model, mode=modes if len(modes) > 1 else modes[0])
+    findings: list[str] = []
+    for mode in modes:
+        components = told_components(found, oracle, mode) if regions else None
+        findings += Judge(found, oracle, mode, components, tolerance).run()
+    return findings
+
+
+def told_components(found: Any, oracle: Oracle, mode: str) -> ComponentMap:
+    """Components of operators as the trace tells them; the rest as the oracle knows it."""
+    vertices = [v for v in found.batch_trace(mode).graph.vertices if v.kind in ("operator", "loss")]
+    operators = {n.position: v.component for n, v in zip(oracle.graph.operators, vertices, strict=True)}
+    return component_map(oracle.graph, oracle.drawing.model, operators)

@@ -1,0 +1,252 @@
+"""What the tracer is given when things go wrong: a typed error, or defined behaviour."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gradtrace.tracer import trace
+from gradtrace.tracer.errors import (
+    BudgetError,
+    GradtraceError,
+    LookupTraceError,
+    LossError,
+    OpaqueKernelError,
+    TraceError,
+    UntraceableOperatorError,
+)
+
+
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+
+
+X = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_loss_of_several_elements() -> None:
+    model = net()
+    with pytest.raises(LossError, match=re.escape("(5, 2)")):
+        trace(lambda: model(X), model)
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_a_loss_of_one_element_is_a_scalar() -> None:
+    model = net()
+    found = trace(lambda: model(X).sum().reshape(1), model)
+    assert found.path("0.weight", 0) is not None
+
+
+def test_a_loss_without_graph() -> None:
+    with pytest.raises(LossError):
+        trace(torch.tensor(1.0))
+    model = net()
+    with pytest.raises(LossError):
+        trace(lambda: model(X).sum().detach(), model)
+
+
+def test_a_loss_that_is_no_tensor() -> None:
+    model = net()
+    with pytest.raises(TraceError):
+        trace(lambda: model(X).sum().item(), model)
+    with pytest.raises(TraceError):
+        trace(lambda: (model(X).sum(), 1), model)
+
+
+def test_a_loss_under_no_grad_and_inference_mode() -> None:
+    model = net()
+    for mode in (torch.no_grad, torch.inference_mode):
+
+        def loss(mode: type = mode) -> Tensor:
+            with mode():
+                return model(X).sum()
+
+        with pytest.raises(LossError):
+            trace(loss, model)
+    with torch.inference_mode(), pytest.raises(LossError):
+        trace(lambda: model(X).sum(), model)
+
+
+def test_a_graph_that_was_freed() -> None:
+    model = net()
+    loss = model(X).square().sum()
+    loss.backward()
+    before = [p.grad.clone() for p in model.parameters()]
+    with pytest.raises(LossError):
+        trace(loss)
+    assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), before, strict=True))
+
+
+def test_a_loss_traced_twice() -> None:
+    model = net()
+    loss = model(X).square().sum()
+    trace(loss)
+    before = [p.grad.clone() for p in model.parameters()]
+    with pytest.raises(LossError):
+        trace(loss)
+    assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), before, strict=True))
+
+
+def test_a_loss_recorded_before_it_is_traced() -> None:
+    plain, model = net(), net()
+    plain(X).square().mean().backward()
+    found = trace(model(X).square().mean())
+    assert all(torch.equal(a.grad, b.grad) for a, b in zip(plain.parameters(), model.parameters(), strict=True))
+    weight = model[0].weight
+    path = found.path(weight, (1, 2))
+    assert [h.op for h in path.hops] == ["Addmm", "Tanh", "Addmm", "Pow", "Mean"]
+    assert all(h.component is None for h in path.hops)
+
+
+def test_a_loss_recorded_with_a_fused_recurrence_says_how_to_record_it() -> None:
+    lstm = nn.LSTM(3, 4)
+    loss = lstm(X[:, None])[0].sum()
+    if "Mkldnn" not in loss.grad_fn.next_functions[0][0].name():
+        pytest.fail("this torch records nn.LSTM decomposed; the test needs a fused loss")
+    with pytest.raises(OpaqueKernelError, match="trace"):
+        trace(loss)
+
+
+def test_frozen_and_unused_parameters() -> None:
+    torch.manual_seed(0)
+    model = nn.ModuleDict({"used": nn.Linear(3, 3), "frozen": nn.Linear(3, 3), "never": nn.Linear(2, 2)})
+    model["frozen"].requires_grad_(False)
+    found = trace(lambda: model["frozen"](torch.tanh(model["used"](X))).sum(), model)
+    rows = {r.parameter: r for r in found.parameters()}
+    assert rows["used.weight"].traffic == 9
+    assert rows["never.weight"].unread == 4
+    assert rows["never.weight"].traffic == 0
+    assert rows["never.weight"].strongest is None
+    assert found.path("never.weight", 0) is None
+    assert "frozen.weight" not in rows or rows["frozen.weight"].traffic == 0
+    assert model["frozen"].weight.grad is None
+    assert model["never"].weight.grad is None
+
+
+def test_all_parameters_frozen() -> None:
+    model = net().requires_grad_(False)
+    with pytest.raises(LossError):
+        trace(lambda: model(X).sum(), model)
+
+
+def test_dead_parameters_are_counted() -> None:
+    model = net()
+    found = trace(lambda: (model(X) * 0.0).sum(), model)
+    for row in found.parameters():
+        assert (row.traffic, row.mass, row.strongest) == (0, 0.0, None)
+        assert row.dead == math.prod(row.shape)
+    assert found.path("0.weight", (0, 0)) is None
+    assert all(r.share == 0 for r in found.components())
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("mode", ["greedy", "maxprod"])
+def test_a_loss_that_is_not_finite(bad: float, mode: str) -> None:
+    plain, model = net(), net()
+    (plain(X).sum() * bad).backward()
+    found = trace(lambda: model(X).sum() * bad, model, mode=mode)
+    batch = found.batch_trace(mode)
+    assert batch.non_finite
+    assert not math.isfinite(batch.loss)
+    for row in batch.parameters:
+        assert row.non_finite == math.prod(row.shape)
+        assert math.isfinite(row.mass)
+    for quantity in (batch.flow, batch.peak, batch.mass):
+        assert np.isfinite(quantity).all()
+    for a, b in zip(plain.parameters(), model.parameters(), strict=True):
+        assert torch.equal(a.grad.isnan(), b.grad.isnan())
+
+
+def test_one_example_that_is_not_finite_never_wins() -> None:
+    model = nn.Linear(3, 2)
+    x = X.clone()
+    x[2] = math.nan
+    found = trace(lambda: torch.nanmean(model(x)), model)
+    assert found.batch_trace().non_finite
+    for flat in range(6):
+        path = found.path("weight", flat)
+        assert path is None or (path.hops[0].index[0] != 2 and math.isfinite(path.hops[0].weight))
+
+
+def test_infinite_weights_are_passed_over() -> None:
+    w = nn.Parameter(torch.tensor([4.0, 0.0]))
+    model = nn.ParameterDict({"w": w})
+    found = trace(lambda: (torch.sqrt(w) + 0.5 * w).sum(), model)  # d sqrt at 0 is infinite
+    assert found.batch_trace().non_finite
+    path = found.path("w", 1)
+    assert path is None or path.hops[0].op == "Mul"
+
+
+def test_a_compiled_model() -> None:
+    model = net()
+    compiled = torch.compile(model, backend="aot_eager")
+    with pytest.raises(UntraceableOperatorError, match=r"(?i)compile"):
+        trace(lambda: compiled(X).sum(), model)
+
+
+def test_complex_numbers() -> None:
+    w = nn.Parameter(torch.randn(3, dtype=torch.complex64))
+    with pytest.raises(TraceError, match="complex"):
+        trace(lambda: (w * w).abs().sum(), nn.ParameterDict({"w": w}))
+
+
+def test_an_operator_too_large_to_probe() -> None:
+    a = nn.Parameter(torch.randn(600, 600))
+    with pytest.raises(UntraceableOperatorError) as caught:
+        trace(lambda: torch.linalg.solve(a, torch.eye(600)).sum(), nn.ParameterDict({"a": a}))
+    assert isinstance(caught.value, GradtraceError)
+    assert "Solve" in str(caught.value)
+    assert a.grad is None
+
+
+def test_names_that_are_not_there() -> None:
+    model = net()
+    found = trace(lambda: model(X).sum(), model)
+    with pytest.raises(LookupTraceError, match=r"0\.weight"):
+        found.path("0.wieght", 0)
+    with pytest.raises(LookupTraceError):
+        found.path("0.weight", (9, 9))
+    with pytest.raises(LookupTraceError):
+        found.path("0.weight", 12)
+    with pytest.raises(LookupTraceError):
+        found.path("0.weight", (0, 0, 0))
+    with pytest.raises(LookupTraceError):
+        found.path(nn.Parameter(torch.zeros(2)), 0)
+    with pytest.raises(TraceError):
+        found.path("0.weight", 0, mode="maxprod")  # was not traced
+
+
+def test_a_mode_that_does_not_exist() -> None:
+    model = net()
+    with pytest.raises((GradtraceError, ValueError), match="greedy"):
+        trace(lambda: model(X).sum(), model, mode="sum")
+
+
+def test_an_error_of_the_users_own_code_passes_through() -> None:
+    def loss() -> Tensor:
+        raise ZeroDivisionError("mine")
+
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        trace(loss, net())
+
+
+def test_errors_name_what_to_do() -> None:
+    assert issubclass(BudgetError, TraceError)
+    with pytest.raises(LossError) as caught:
+        trace(torch.ones(2, 2, requires_grad=True) * 2)
+    assert len(str(caught.value)) > 40
+
+
+def test_the_kernels_are_as_they_were_afterwards() -> None:
+    model = net()
+    before = torch._C._get_mkldnn_enabled(), torch.backends.cuda.flash_sdp_enabled()
+    trace(lambda: model(X).sum(), model)
+    with pytest.raises(ZeroDivisionError):
+        trace(lambda: 1 / 0, model)
+    assert (torch._C._get_mkldnn_enabled(), torch.backends.cuda.flash_sdp_enabled()) == before
