@@ -21,6 +21,7 @@ from gradtrace.service.spec import RunSpec
 from gradtrace.service.workloads.instance import Batch, WorkloadInstance
 from gradtrace.service.workloads.registry import find
 from gradtrace.tracer import Tracer
+from gradtrace.tracer.recording import traceable_kernels
 from gradtrace.tracer.sinks.protocol import Sink
 from gradtrace.tracer.steptrace import RunRecord
 
@@ -180,7 +181,8 @@ class _Loop:
         started = time.monotonic()
         status, reason = "FINISHED", None
         try:
-            reason = self._train()
+            with traceable_kernels() if self.spec.kernels == "traceable" else contextlib.nullcontext():
+                reason = self._train()
             if reason:
                 status = "FAILED"
         except (KeyboardInterrupt, _StoppedError):

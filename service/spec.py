@@ -49,6 +49,11 @@ class RunSpec(BaseModel):
     top_routes: int = Field(default=20, ge=1, le=1000, description="routes kept per parameter, by mass")
     non_finite: Literal["continue", "stop"] = Field(default="continue", description="what to do when the loss is NaN")
     on_error: Literal["raise", "warn"] = Field(default="raise", description="what to do when a step cannot be traced")
+    kernels: Literal["native", "traceable"] = Field(
+        default="native",
+        description='"traceable": untraced steps use the decomposed kernels too, so that the weights do not depend on '
+        "which steps are traced",
+    )
     threads: int | None = Field(default=None, ge=1, le=1024, description="threads of torch; its own choice if None")
 
     def traces(self, step: int) -> bool:

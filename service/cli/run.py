@@ -60,6 +60,13 @@ DEFAULT_WORKLOAD = "char-lstm"
     show_default=True,
     help="What to do when a step cannot be traced.",
 )
+@click.option(
+    "--kernels",
+    type=click.Choice(["native", "traceable"]),
+    default="native",
+    show_default=True,
+    help="traceable: use decomposed kernels on untraced steps too, so that tracing never changes the weights.",
+)
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads of torch.")
 @click.option(
     "--sink",

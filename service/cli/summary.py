@@ -116,7 +116,7 @@ def notes(result: RunResult) -> None:
 
 def what_next(result: RunResult) -> None:
     """The commands to try next, on stderr."""
-    steps = f"MATCH (s:Step {{run: \"{result.run}\"}}) RETURN s.step, s.loss ORDER BY s.step"
+    steps = f'MATCH (s:Step {{run: "{result.run}"}}) RETURN s.step, s.loss ORDER BY s.step'
     click.echo(
         "\nNext:\n"
         "  gradtrace query                        # the questions that can be asked\n"
