@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from gradtrace.service.local import bolt, java, state
 from gradtrace.service.local.home import Home
 from gradtrace.service.local.jars import NEO4J_VERSION, cache_folder, ensure_jars
 from gradtrace.service.local.process import Identity, adopt, find_by_argument
-from gradtrace.service.local.progress import Progress
+from gradtrace.service.local.progress import Progress, megabytes
 from gradtrace.service.local.state import State
 from gradtrace.tracer.errors import StoreAuthError, StoreLockedError, StoreUnreachableError
 
@@ -26,6 +27,7 @@ _PORT_ATTEMPTS = 3
 _RELEASE_WAIT = 3.0
 _POLL = 0.05
 _QUOTED_LINES = 8
+_LITTLE_SPACE = 300_000_000
 
 _SETTINGS = """\
 # Written by gradtrace at every start; changes here are lost.
@@ -40,7 +42,7 @@ internal.server.bolt.thread_pool_shutdown_wait_time=1s
 """
 
 
-class _PortTakenError(Exception):
+class _PortTakenError(StoreUnreachableError):
     """Another process took the port between our look and the server's start."""
 
 
@@ -64,9 +66,10 @@ def start(home: Home, idle: float, *, progress: bool) -> State:
             break
         except _PortTakenError:
             if attempt == _PORT_ATTEMPTS:
-                raise failure(home, "found its port taken by another process, several times") from None
+                raise
     if progress:
-        Progress.line(f"Neo4j is ready after {time.monotonic() - began:.1f} s; it stops when unused.")
+        stops = f"; it stops after {idle:.0f} s without use" if idle > 0 else ""
+        Progress.line(f"Neo4j is ready after {time.monotonic() - began:.1f} s{stops}.")
     return found
 
 
@@ -86,7 +89,11 @@ def _launch(home: Home, jars: list[Path], idle: float) -> State:
             env=java.environment(),
             start_new_session=True,  # a Ctrl-C in the terminal is not meant for it
         )
-    found = State(adopt(child), port, NEO4J_VERSION).write(home)
+    try:
+        found = State(adopt(child), port, NEO4J_VERSION).write(home)
+    except BaseException:
+        child.kill()  # nobody would find it again
+        raise
     return make_ready(home, watched(home, found, idle), START_WAIT)
 
 
@@ -124,11 +131,10 @@ def make_ready(home: Home, found: State, wait: float) -> State:
         if not found.server.alive():
             state.forget(home)
             text = _logged(home)
-            if "already in use" in text or "BindException" in text:
-                raise _PortTakenError
-            if "store_lock" in text or "is already in use by another" in text or "FileLockException" in text:
+            if "locked by another process" in text:
                 refuse_if_open(home)
-            raise failure(home, "ended while starting")
+            error = failure(home, "ended while starting")
+            raise _PortTakenError(str(error)) if "already in use" in text else error
         if time.monotonic() >= deadline:
             raise failure(
                 home, f"(process {found.server.pid}) has not answered for {wait:.0f} s; `gradtrace db stop` ends it"
@@ -136,9 +142,8 @@ def make_ready(home: Home, found: State, wait: float) -> State:
         time.sleep(_POLL)
     if found.ready:
         return found
-    from gradtrace.service.store.accounts import (
-        settle_password,
-    )  # loads Neo4j's driver, which reusing a server does not need
+    # Here and not above: it loads Neo4j's driver, which the reuse of a server does not need.
+    from gradtrace.service.store.accounts import settle_password
 
     try:
         settled = settle_password(
@@ -217,10 +222,12 @@ def failure(home: Home, what: str) -> StoreUnreachableError:
     """The error for a server that does not come up, with the end of its log."""
     lines = _logged(home).splitlines()[-_QUOTED_LINES:]
     quoted = "\n".join(f"  | {line}" for line in lines) or "  | (nothing)"
+    free = shutil.disk_usage(home.path).free
+    space = f"Only {megabytes(free)} are free on that disk, which may be the reason. " if free < _LITTLE_SPACE else ""
     return StoreUnreachableError(
         f"The embedded Neo4j {what}. The end of its log ({home.log}):\n{quoted}\n"
-        f"More is in {home.logs / 'debug.log'}. If the disk is full or memory is short, see to that and try again; a "
-        f"server of your own can be used by GRADTRACE_NEO4J_URI."
+        f"{space}More is in {home.logs / 'debug.log'}. See to the reason and try again; a server of your own can be "
+        f"used by GRADTRACE_NEO4J_URI."
     )
 
 

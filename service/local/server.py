@@ -74,12 +74,17 @@ def ensure_server(
     with home.locked():
         found = state.running(home)
         if found is not None:
-            found = launch.make_ready(home, found, launch.ANSWER_WAIT if found.ready else launch.START_WAIT)
-            found = launch.watched(home, found, seconds)
-        elif start:
+            try:
+                found = launch.make_ready(home, found, launch.ANSWER_WAIT if found.ready else launch.START_WAIT)
+                found = launch.watched(home, found, seconds)
+            except StoreUnreachableError:
+                if found.server.alive():
+                    raise
+                found = None  # it ended before our eyes
+        if found is None:
+            if not start:
+                raise _not_running(home)
             found = launch.start(home, seconds, progress=progress)
-        else:
-            raise _not_running(home)
         leases.touch(home)
         return _info(home, found)
 

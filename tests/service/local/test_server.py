@@ -123,18 +123,19 @@ def test_a_lost_state_file_is_told_and_stop_still_works(info: ServerInfo, data: 
         ensure_server(data, start=False)
 
 
-def test_a_store_held_elsewhere_is_told(data: Path) -> None:
-    ensure_server(data, progress=False)
-    stop_server(data)
+def test_a_store_held_elsewhere_is_told(tmp_path: Path) -> None:
+    databases = Home(tmp_path).databases
+    databases.mkdir(parents=True)
+    (databases / "store_lock").touch()
     holder = python(
         "import fcntl, sys; file = open(sys.argv[1], 'r+b'); fcntl.lockf(file, fcntl.LOCK_EX);"
         "print('held', flush=True); sys.stdin.read()",
-        str(Home(data).databases / "store_lock"),
+        str(databases / "store_lock"),
     )
     try:
         assert holder.stdout is not None and holder.stdout.readline() == "held\n"
         with pytest.raises(StoreLockedError, match=r"(?s)another user, container or machine.*GRADTRACE_DATA"):
-            ensure_server(data, progress=False)
+            ensure_server(tmp_path, progress=False)
     finally:
         holder.kill()
         holder.communicate()
