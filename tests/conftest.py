@@ -30,7 +30,7 @@ def neo4j_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerInf
         return
     data = tmp_path_factory.mktemp("neo4j-server")
     try:
-        info = ensure_server(data)
+        info = ensure_server(data, idle=60)  # so that a killed test session leaves no server behind for long
         with in_use(info):
             yield info
     finally:
