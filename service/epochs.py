@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import Any
 
+from gradtrace.tracer.component_names import ROOT
 from gradtrace.tracer.sinks.protocol import Sink
 from gradtrace.tracer.steptrace import RunRecord, StepTrace
 
@@ -15,8 +16,10 @@ class _Sum:
     """Sums over the traced steps of one epoch."""
 
     steps: int = 0
-    share: float = 0.0
-    foreign_share: float = 0.0
+    mass: float = 0.0
+    foreign: float = 0.0
+    total: float = 0.0
+    visits: float = 0.0
     contested: int = 0
     won: int = 0
 
@@ -45,12 +48,16 @@ class EpochShares:
         """Add to the sums, and pass on."""
         self.sink.write(step)
         for trace in step.traces:
-            whole = sum(p.mass for p in trace.parameters)
+            total = sum(p.mass for p in trace.parameters)
             for c in trace.components:
+                if c.component == ROOT:  # on every way
+                    continue
                 kept = self._sums[step.run, step.epoch, trace.mode, trace.batch, c.component]
                 kept.steps += 1
-                kept.share += c.share
-                kept.foreign_share += c.foreign / whole if whole else 0.0
+                kept.mass += c.mass
+                kept.foreign += c.foreign
+                kept.total += total
+                kept.visits += c.visits
                 kept.contested += c.contested
                 kept.won += c.won
 
@@ -67,23 +74,34 @@ class EpochShares:
         self.sink.close()
 
     def rows(self, run: str) -> list[dict[str, Any]]:
-        """One row an epoch, mode, batch and component, with the columns of the question `components-by-epoch`.
+        """The answer to the question `components-by-epoch`, for every mode and batch that was traced.
 
         Epochs ascend; within one, the component with the largest share comes first.
         """
-        rows = [
-            {
-                "mode": mode,
-                "batch": batch,
-                "epoch": epoch,
-                "component": component,
-                "share": s.share / s.steps,
-                "foreign_share": s.foreign_share / s.steps,
-                "win_rate": s.won / s.contested if s.contested else None,
-                "contested": s.contested,
-                "steps": s.steps,
-            }
-            for (of, epoch, mode, batch, component), s in self._sums.items()
-            if of == run
-        ]
-        return sorted(rows, key=lambda r: (r["mode"], r["batch"], r["epoch"], -r["share"], r["component"]))
+        found = sorted(
+            (
+                (mode, batch, epoch, component, s)
+                for (of, epoch, mode, batch, component), s in self._sums.items()
+                if of == run
+            ),
+            key=lambda f: (f[0], f[1], f[2], -(f[4].mass / f[4].total if f[4].total else 0.0), f[3]),
+        )
+        ranks: Counter[tuple[str, str, int]] = Counter()
+        rows = []
+        for mode, batch, epoch, component, s in found:
+            ranks[mode, batch, epoch] += 1
+            rows.append(
+                {
+                    "mode": mode,
+                    "batch": batch,
+                    "epoch": epoch,
+                    "rank": ranks[mode, batch, epoch],
+                    "component": component,
+                    "share": s.mass / s.total if s.total else 0.0,
+                    "foreign_share": s.foreign / s.total if s.total else 0.0,
+                    "win_rate": s.won / s.contested if s.contested else None,
+                    "visits": s.visits / s.steps,
+                    "steps": s.steps,
+                }
+            )
+        return rows

@@ -17,7 +17,7 @@ def complete_parameter(ctx: click.Context, param: click.Parameter, incomplete: s
     """`name=` of the parameters of the workload that the line names."""
     from gradtrace.service.workloads import DEFAULT, WORKLOADS
 
-    workload = WORKLOADS.get(ctx.params.get("workload") or DEFAULT)
+    workload = WORKLOADS.get(_named(ctx, "workload") or DEFAULT)
     if workload is None or "=" in incomplete:
         return []
     return [
@@ -38,7 +38,7 @@ def complete_question_parameter(ctx: click.Context, param: click.Parameter, inco
     """`name=` of the parameters of the question that the line names, and then values of the one begun."""
     from gradtrace.queries.registry import registry
 
-    question = registry().get(ctx.params.get("name") or "")
+    question = registry().get(_named(ctx, "name") or "")
     if question is None:
         return []
     name, sign, prefix = incomplete.partition("=")
@@ -63,3 +63,8 @@ def _values(question: str, parameter: str, prefix: str, known: dict[str, str]) -
             return store.library.complete(question, parameter, prefix, **known)
     except GradtraceError:
         return []
+
+
+def _named(ctx: click.Context, argument: str) -> str | None:
+    """The command's argument, as far as the unfinished line tells: click leaves it among the rest after `-p`."""
+    return next((a for a in ctx.args if not a.startswith("-")), None) or ctx.params.get(argument)

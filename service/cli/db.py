@@ -77,7 +77,7 @@ def status(show_password: bool, output: str) -> None:
         from gradtrace.service.cli.store import opened_store
 
         with opened_store() as store:
-            version = store.library.cypher("CALL dbms.components() YIELD versions RETURN versions[0] AS v").rows[0]["v"]
+            version = store.store.driver.get_server_info().agent.rpartition("/")[2]
         row = {"server": "given", "state": "running", "address": settings.neo4j_uri, "user": settings.neo4j_user}
         write_rows([{**row, "version": version}], COLUMNS[:5], output)
         return

@@ -32,7 +32,13 @@ def format_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def write_rows(
-    rows: Iterable[Row], columns: Sequence[str], output: str, *, title: str | None = None, sections: str | None = None
+    rows: Iterable[Row],
+    columns: Sequence[str],
+    output: str,
+    *,
+    title: str | None = None,
+    sections: str | None = None,
+    right: Sequence[str] = (),
 ) -> int:
     """Write rows to stdout. NDJSON and CSV are written as the rows come, the others at the end.
 
@@ -44,12 +50,13 @@ def write_rows(
         output: one of `FORMATS`.
         title: heading of the table.
         sections: a column; the table gets a line between rows that differ in it.
+        right: columns that the table aligns to the right; those with numbers are anyway.
 
     Returns:
         How many rows there were.
     """
     if output == "table":
-        return _write_table(rows, columns, title, sections)
+        return _write_table(rows, columns, title, sections, right)
     count = 0
     if output == "csv":
         writer = csv.writer(sys.stdout, lineterminator="\n")
@@ -100,7 +107,9 @@ def text_of(value: object) -> str:
     return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
 
 
-def _write_table(rows: Iterable[Row], columns: Sequence[str], title: str | None, sections: str | None) -> int:
+def _write_table(
+    rows: Iterable[Row], columns: Sequence[str], title: str | None, sections: str | None, right: Sequence[str]
+) -> int:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -110,7 +119,7 @@ def _write_table(rows: Iterable[Row], columns: Sequence[str], title: str | None,
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         values = [row.get(column) for row in listed]
-        number = any(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+        number = any(isinstance(v, int | float) and not isinstance(v, bool) for v in values) or column in right
         table.add_column(Text(column), justify="right" if number else "left", overflow="fold")
     for i, row in enumerate(listed):
         last = sections is not None and i + 1 < len(listed) and listed[i + 1].get(sections) != row.get(sections)

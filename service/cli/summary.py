@@ -17,14 +17,22 @@ if TYPE_CHECKING:
     from gradtrace.service.spec import RunSpec
 
 COLUMNS = ("epoch", "component", "share", "foreign_share", "win_rate")
+PERCENT = ("share", "foreign_share", "win_rate")
 PER_EPOCH = 6
 """Components shown of each epoch in the table for people; the other formats have all."""
+MOST = 1000
+"""Components of each epoch in the other formats, at most."""
 BARS = "▁▂▃▄▅▆▇█"
 
 
-def rows_from_store(library: Library, run: str) -> list[dict[str, Any]]:
-    """The answer to `components-by-epoch` for this run."""
-    return list(library.run("components-by-epoch", run=run).rows)
+def rows_from_store(library: Library, spec: RunSpec, run: str) -> list[dict[str, Any]]:
+    """The answers to `components-by-epoch` for this run, in every mode and on every batch that was traced."""
+    return [
+        {"mode": mode, "batch": batch, **row}
+        for mode in spec.modes
+        for batch in spec.batch_names
+        for row in library.run("components-by-epoch", run=run, mode=mode, batch=batch, limit=MOST).rows
+    ]
 
 
 def show(spec: RunSpec, result: RunResult, rows: list[dict[str, Any]], output: str) -> None:
@@ -56,27 +64,29 @@ def show(spec: RunSpec, result: RunResult, rows: list[dict[str, Any]], output: s
     if not rows:
         click.echo("No step was traced.")
         return
+    several = len(spec.modes) * len(spec.batch_names) > 1
     write_rows(
-        most_telling(rows),
-        COLUMNS,
+        [{**r, **{c: percent(r[c]) for c in PERCENT}} for r in most_telling(rows)],
+        ("mode", "batch", *COLUMNS) if several else COLUMNS,
         output,
         title="Components that carried the dominant gradient path, by epoch",
         sections="epoch",
+        right=PERCENT,
     )
 
 
 def most_telling(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows worth a look: of each epoch the largest shares, without components on every way to the loss."""
-    kept: list[dict[str, Any]] = []
-    count: dict[Any, int] = {}
-    for row in rows:
-        epoch = (row.get("mode"), row.get("batch"), row["epoch"])
-        if row["share"] > 1 - 1e-9 and not row.get("contested"):
-            continue
-        count[epoch] = count.get(epoch, 0) + 1
-        if count[epoch] <= PER_EPOCH:
-            kept.append(row)
-    return kept
+    """Of each epoch (and mode and batch) the components with the largest shares."""
+    return [r for r in rows if r["rank"] <= PER_EPOCH]
+
+
+def percent(fraction: float | None) -> str | None:
+    """A fraction as people read it.
+
+    >>> percent(0.1234)
+    '12.3 %'
+    """
+    return None if fraction is None else f"{fraction:.1%}".replace("%", " %")
 
 
 def loss_line(result: RunResult) -> str:

@@ -46,7 +46,7 @@ def train(spec: RunSpec, sink: str, output: str) -> int:
         with interrupted_by_ctrl_c() as stop, reporter() as report:
             result = run(spec, shares, hooks=RunHooks(report.start, report.advance, stop.is_set))
         summary.notes(result)
-        rows = summary.rows_from_store(store.library, result.run) if store else shares.rows(result.run)
+        rows = summary.rows_from_store(store.library, spec, result.run) if store else shares.rows(result.run)
         summary.show(spec, result, rows, output)
         place = {"store": "in the graph database", "memory": "in memory only"}.get(sink, f"in {sink.partition(':')[2]}")
     stored = f"{result.stored} traced steps of run {result.run} are {place}"

@@ -64,4 +64,4 @@ def completions(line: Sequence[str], env: dict[str, str] | None = None) -> list[
         check=True,
     )
     assert done.stderr == ""
-    return [item.partition(",")[2] for item in done.stdout.splitlines()]
+    return [item.partition(",")[2] for item in done.stdout.splitlines() if item]

@@ -151,6 +151,8 @@ def test_completion_of_commands_workloads_parameters_and_options() -> None:
     assert completions(["gradtrace", "ru"]) == ["run", "runs"]
     assert completions(["gradtrace", "run", "dig"]) == ["digits-mlp"]
     assert completions(["gradtrace", "run", "digits-mlp", "--set", "la"]) == ["layers="]
+    assert completions(["gradtrace", "run", "digits-mlp", "--set", "e"]) == ["epochs="]
+    assert completions(["gradtrace", "run", "--set", "e"]) == ["epochs=", "embedding="]
     assert "embedding=" in completions(["gradtrace", "run", "char-lstm", "--set", ""])
     assert completions(["gradtrace", "run", "--batch", "b"]) == ["both"]
     assert completions(["gradtrace", "db", "st"]) == ["start", "status", "stop"]

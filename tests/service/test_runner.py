@@ -209,7 +209,7 @@ def test_a_sink_that_holds_other_runs_is_not_counted() -> None:
     assert run(spec, sink, run_id="b").stored == 2
 
 
-def test_epoch_shares_are_means_over_the_traced_steps() -> None:
+def test_epoch_shares_sum_over_the_traced_steps() -> None:
     shares = EpochShares(MemorySink())
     run(spec_from_text("digits-mlp", {"epochs": "2", "hidden": "8"}, every=7, batches="both"), shares, run_id="r")
     assert isinstance(shares.sink, MemorySink)
@@ -226,9 +226,11 @@ def test_epoch_shares_are_means_over_the_traced_steps() -> None:
             if c.component == row["component"]
         ]
         assert row["steps"] == len(parts)
-        assert row["share"] == pytest.approx(np.mean([c.share for _, c in parts]))
+        total = sum(p.mass for t, _ in parts for p in t.parameters)
+        assert row["share"] == pytest.approx(sum(c.mass for _, c in parts) / total)
+        assert row["foreign_share"] == pytest.approx(sum(c.foreign for _, c in parts) / total)
+        assert row["visits"] == pytest.approx(np.mean([c.visits for _, c in parts]))
         contested = sum(c.contested for _, c in parts)
-        assert row["contested"] == contested
         assert row["win_rate"] == (sum(c.won for _, c in parts) / contested if contested else None)
         assert 0 <= row["foreign_share"] <= row["share"] + 1e-9
 
