@@ -69,7 +69,7 @@ def step_trace(
     structure: int = 0,
     top_routes: int = 3,
     watched: tuple[str, ...] = (),
-    variety: int = 0,
+    novelty: float = 1.0,
 ) -> StepTrace:
     """One random step.
 
@@ -78,8 +78,8 @@ def step_trace(
             parameters the last one is read by no operator.
         batches: traced batches, training before probe. The probe batch has other shapes, hence a graph of its own.
         top_routes: routes kept per parameter (twice as many overall); the rest is summed as "other".
-        variety: 0 draws the ways of the traces anew at each step; n > 0 draws them from n fixed sets, as in training
-            where most paths return.
+        novelty: share of the parameters whose traces take new ways at each step; the others return to ways that are
+            fixed for the seed, as in training.
 
     Every seventh step is non-finite (an inf and a NaN among flows and peaks, non-finite parameter scalars), and every
     fourteenth has a NaN loss.
@@ -89,7 +89,7 @@ def step_trace(
     for batch in batches:
         graph = make_graph(vertices, parameters, structure, BATCH_SIZES[batch])
         traces.extend(
-            _batch_trace(graph, mode, batch, losses[batch], run, step, seed, top_routes, variety) for mode in modes
+            _batch_trace(graph, mode, batch, losses[batch], run, step, seed, top_routes, novelty) for mode in modes
         )
     return StepTrace(
         run=run,
@@ -261,12 +261,13 @@ def _rng(run: str, step: int, seed: int, *more: str) -> np.random.Generator:
     return np.random.default_rng([zlib.crc32("\0".join((run, *more)).encode()), step, seed])
 
 
-def _groups(graph: Graph, rng: np.random.Generator, ways: np.random.Generator, live: dict[int, int]) -> list[_Group]:
+def _groups(graph: Graph, rng: np.random.Generator, live: dict[int, int], seed: int, novelty: float) -> list[_Group]:
     out: dict[int, list[Edge]] = {}
     for e in graph.edges:
         out.setdefault(e.source, []).append(e)
     groups = []
     for vertex, count in live.items():
+        ways = rng if rng.random() < novelty else np.random.default_rng([vertex, seed])
         parts = min(count, 1 + int(ways.integers(6)))
         cuts = sorted(rng.choice(np.arange(1, count), size=parts - 1, replace=False).tolist()) if parts > 1 else []
         for traffic in np.diff([0, *cuts, count]).tolist():
@@ -280,11 +281,10 @@ def _groups(graph: Graph, rng: np.random.Generator, ways: np.random.Generator, l
 
 
 def _batch_trace(
-    graph: Graph, mode: str, batch: str, loss: float, run: str, step: int, seed: int, top_routes: int, variety: int
+    graph: Graph, mode: str, batch: str, loss: float, run: str, step: int, seed: int, top_routes: int, novelty: float
 ) -> BatchTrace:
     values = _rng(run, step, seed, batch)  # flow and peak are equal for all modes
     rng = _rng(run, step, seed, batch, mode)
-    ways = _rng(run, step % variety, seed, mode) if variety else rng
     count, bad = len(graph.edges), step % 7 == 6
     read = {e.source for e in graph.edges}
     counts: dict[int, tuple[int, int, int, int]] = {}  # live, dead, unread, non-finite
@@ -297,7 +297,7 @@ def _batch_trace(
         counts[v.idx] = (size - dead - unread, dead, unread, min(dead, 1) if bad else 0)
         if v.idx not in read:
             counts[v.idx] = (0, 0, size, 0)
-    groups = _groups(graph, rng, ways, {v: c[0] for v, c in counts.items() if c[0]})
+    groups = _groups(graph, rng, {v: c[0] for v, c in counts.items() if c[0]}, seed, novelty)
     traffic, mass = np.zeros(count, np.int64), np.zeros(count)
     for g in groups:
         traffic[list(g.edges)] += g.traffic  # a walk crosses no edge twice

@@ -1,4 +1,4 @@
-// One key a kind of node: what makes every write idempotent.
+// One key a kind of node, and one a kind of rollup: what makes every write idempotent.
 
 CREATE CONSTRAINT architecture_hash IF NOT EXISTS FOR (n:Architecture) REQUIRE n.hash IS UNIQUE;
 CREATE CONSTRAINT component_key IF NOT EXISTS FOR (n:Component) REQUIRE n.key IS UNIQUE;
@@ -11,3 +11,5 @@ CREATE CONSTRAINT run_id IF NOT EXISTS FOR (n:Run) REQUIRE n.id IS UNIQUE;
 CREATE CONSTRAINT step_key IF NOT EXISTS FOR (n:Step) REQUIRE n.key IS UNIQUE;
 CREATE CONSTRAINT trace_key IF NOT EXISTS FOR (n:Trace) REQUIRE n.key IS UNIQUE;
 CREATE CONSTRAINT epoch_key IF NOT EXISTS FOR (n:Epoch) REQUIRE n.key IS UNIQUE;
+CREATE CONSTRAINT follows_key IF NOT EXISTS FOR ()-[r:FOLLOWS]-() REQUIRE r.key IS UNIQUE;
+CREATE CONSTRAINT epoch_share_key IF NOT EXISTS FOR ()-[r:EPOCH_SHARE]-() REQUIRE r.key IS UNIQUE;

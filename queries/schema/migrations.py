@@ -92,12 +92,12 @@ def packaged_migrations() -> tuple[Migration, ...]:
     return tuple(made)
 
 
-def ensure_schema(driver: Driver, database: str = "neo4j", migrations: Sequence[Migration] | None = None) -> int:
+def ensure_schema(driver: Driver, database: str | None = "neo4j", migrations: Sequence[Migration] | None = None) -> int:
     """Apply what is missing; return the number of the last migration. Safe with many callers at once.
 
     Args:
         driver: a connected driver; only its sessions are used.
-        database: name of the database.
+        database: name of the database; None for the one that the server gives this user.
         migrations: what the store should have; the packaged ones if not given.
 
     Raises:
@@ -116,7 +116,7 @@ def ensure_schema(driver: Driver, database: str = "neo4j", migrations: Sequence[
         return _verified(session, wanted)
 
 
-def schema_version(driver: Driver, database: str = "neo4j") -> int:
+def schema_version(driver: Driver, database: str | None = "neo4j") -> int:
     """Number of the last migration that was applied; 0 for an empty store. Writes nothing."""
     with driver.session(database=database, notifications_min_severity="OFF") as session:
         return max((number for number, _, _ in session.execute_read(_applied)), default=0)

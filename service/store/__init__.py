@@ -1,0 +1,6 @@
+"""The store: steps into Neo4j, exactly once each."""
+
+from gradtrace.service.store.connect import Store as Store
+from gradtrace.service.store.connect import connect as connect
+from gradtrace.service.store.rollups import rebuild_rollups as rebuild_rollups
+from gradtrace.service.store.sink import Neo4jSink as Neo4jSink

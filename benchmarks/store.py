@@ -1,0 +1,167 @@
+"""How fast the store takes steps, against raw CREATE through the same driver, and how much it grows.
+
+    python -m benchmarks.store [--rounds 6] [--steps 40]
+
+Raw CREATE and traced steps take turns on one fresh embedded server, so that both meet the same machine. Server CPU is
+what the server's process used meanwhile. An entity is a node or a relationship; a raw one is a node with 5 properties.
+Steps are varied synthetic ones: most paths return, a few are new, as in training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+from neo4j import Driver
+
+from gradtrace.service.local import ServerInfo, ensure_server, in_use, stop_server
+from gradtrace.service.store.connect import open_store
+from gradtrace.service.store.sink import Neo4jSink
+from gradtrace.tracer.steptrace import StepTrace
+from tests.synthetic import run_record, step_trace
+
+_RAW = "UNWIND $rows AS r CREATE (:Raw {a: r[0], b: r[1], c: r[2], d: r[3], e: r[4]})"
+_RAW_NODES, _RAW_BATCH = 20_000, 1_000
+_NOVELTY = 0.1
+_WARM = 2
+
+
+@dataclass
+class Side:
+    """Measurements of one side, one entry a round."""
+
+    entities: list[int] = field(default_factory=list)
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    new_paths: list[int] = field(default_factory=list)
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=6, help="rounds that count, after two to warm up")
+    parser.add_argument("--steps", type=int, default=40, help="steps a round")
+    parser.add_argument("--vertices", type=int, default=400)
+    parser.add_argument("--parameters", type=int, default=60)
+    arguments = parser.parse_args()
+    rounds = [_steps(n, arguments) for n in range(_WARM + arguments.rounds)]
+    raw, ours = Side(), Side()
+    with tempfile.TemporaryDirectory(prefix="gradtrace-bench-") as folder:
+        _speed(Path(folder), rounds, raw, ours)
+    with tempfile.TemporaryDirectory(prefix="gradtrace-bench-") as folder:
+        grown = _growth(Path(folder), rounds)
+    _print(raw, ours, rounds, grown)
+
+
+@contextmanager
+def _server(data: Path) -> Iterator[ServerInfo]:
+    info = ensure_server(data, progress=False)
+    try:
+        with in_use(info):
+            yield info
+    finally:
+        stop_server(data)
+
+
+def _speed(data: Path, rounds: list[list[StepTrace]], raw: Side, ours: Side) -> None:
+    with (
+        _server(data) as info,
+        open_store(info.uri, info.user, info.password) as store,
+        Neo4jSink.on(store) as sink,
+    ):
+        process = psutil.Process(info.pid)
+        sink.open_run(run_record("bench"))
+        for number, steps in enumerate(rounds):
+            before = _paths(store.driver)
+            for side in (raw, ours) if number % 2 else (ours, raw):
+                cpu, start = _cpu(process), time.perf_counter()
+                made = _raw(store.driver) if side is raw else _write(sink, steps)
+                if number >= _WARM:
+                    side.wall.append(time.perf_counter() - start)
+                    side.cpu.append(_cpu(process) - cpu)
+                    side.entities.append(made)
+            if number >= _WARM:
+                ours.new_paths.append(_paths(store.driver) - before)
+
+
+def _growth(data: Path, rounds: list[list[StepTrace]]) -> float:
+    """Bytes a step, once warm: the database's files after a clean stop, transaction logs left out."""
+    sizes = []
+    for part in (rounds[:_WARM], rounds[_WARM:]):
+        with _server(data) as info, Neo4jSink(info.uri, info.user, info.password) as sink:
+            sink.open_run(run_record("bench"))
+            for steps in part:
+                _write(sink, steps)
+        folder = next(data.rglob("databases/neo4j"))
+        sizes.append(sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()))
+    return (sizes[1] - sizes[0]) / sum(map(len, rounds[_WARM:]))
+
+
+def _write(sink: Neo4jSink, steps: list[StepTrace]) -> int:
+    before = sink.created
+    for step in steps:
+        sink.write(step)
+    sink.flush()
+    return sink.created - before
+
+
+def _raw(driver: Driver) -> int:
+    with driver.session(database="neo4j") as session:
+        for start in range(0, _RAW_NODES, _RAW_BATCH):
+            rows = [[n, n / 7, f"name-{n}", n % 2 == 0, n * 3] for n in range(start, start + _RAW_BATCH)]
+            session.execute_write(lambda tx, rows=rows: tx.run(_RAW, rows=rows).consume())
+    return _RAW_NODES
+
+
+def _steps(round_number: int, arguments: argparse.Namespace) -> list[StepTrace]:
+    first = round_number * arguments.steps
+    return [
+        step_trace(
+            "bench", n, epoch=n // 100, vertices=arguments.vertices, parameters=arguments.parameters, novelty=_NOVELTY
+        )
+        for n in range(first, first + arguments.steps)
+    ]
+
+
+def _paths(driver: Driver) -> int:
+    return int(driver.execute_query("MATCH (n:Path) RETURN count(n) AS n", database_="neo4j").records[0]["n"])
+
+
+def _cpu(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def _print(raw: Side, ours: Side, rounds: list[list[StepTrace]], grown: float) -> None:
+    steps = sum(map(len, rounds[_WARM:]))
+    trace = rounds[0][0].traces[0]
+    hops = [len(p.strongest.vertices) for s in rounds[-1] for p in s.traces[0].parameters if p.strongest]
+    print(
+        f"{steps} steps in {len(rounds) - _WARM} rounds after {_WARM} to warm up; {len(trace.graph.vertices)} vertices, "
+        f"{len(trace.graph.edges)} edges, {len(trace.parameters)} parameters, {len(trace.components)} components, "
+        f"{len(trace.routes)} top routes, {statistics.mean(hops):.0f} hops a path, "
+        f"{sum(ours.new_paths) / steps:.1f} new paths a step"
+    )
+    print(
+        f"{'':22}{'entities/s':>12}{'per CPU s':>12}{'entities/step':>15}{'CPU ms/step':>13}{'steps/s':>9}{'KB/step':>9}"
+    )
+    rates = []
+    for name, side in (("raw CREATE, 5 props", raw), ("steps", ours)):
+        entities, wall, cpu = sum(side.entities), sum(side.wall), sum(side.cpu)
+        rates.append(entities / cpu)
+        row = f"{name:22}{entities / wall:12,.0f}{entities / cpu:12,.0f}"
+        if side is ours:
+            row += f"{entities / steps:15.0f}{1000 * cpu / steps:13.1f}{steps / wall:9.1f}{grown / 1000:9.0f}"
+        print(row)
+    print(f"steps / raw CREATE, per server CPU second: {rates[1] / rates[0]:.2f} (target ≥ 1.0)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""The transaction that makes steps visible: all of a step or nothing of it, each (run, step) once.
+
+It locks the runs first (in order of their ids), so that writers of one run come one after the other; then it checks the
+fences, leaves out the steps that are there already, creates the others, keeps the rollups true, and compares what the
+store says it created with what was sent.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from neo4j import ManagedTransaction
+
+from gradtrace.service.store.keys import step_key
+from gradtrace.service.store.rollups import update_rollups
+from gradtrace.service.store.rows import StepRows, step_rows
+from gradtrace.tracer.errors import StaleFenceError, StoreError, StoreIntegrityError, UnknownGraphError
+from gradtrace.tracer.steptrace import StepTrace
+
+
+def collected(label: str, key: str, keys: str, name: str, *carried: str) -> str:
+    """Cypher that collects the nodes of a list of keys into a list in the same order, or ends if one is missing."""
+    kept = "".join(f"{c}, " for c in carried)
+    return (
+        f"UNWIND range(0, size(${keys}) - 1) AS i MATCH (n:{label} {{{key}: ${keys}[i]}})\n"
+        f"WITH {kept}n ORDER BY i WITH {kept}collect(n) AS {name} WHERE size({name}) = size(${keys})\n"
+    )
+
+
+_LOCK_RUNS = """
+UNWIND $runs AS id
+MATCH (r:Run {id: id}) SET r.lock = $token
+RETURN r.id AS id, r.fence AS fence
+"""
+_THERE = "UNWIND $keys AS key MATCH (s:Step {key: key}) RETURN s.key AS key"
+_CREATE_STEPS = (
+    collected("Run", "id", "runs", "rs")
+    + collected("Graph", "fingerprint", "graphs", "gs", "rs")
+    + """
+UNWIND $steps AS s
+CREATE (x:Step) SET x = s.properties
+WITH x, s, gs, rs[s.run] AS r, gs[s.graph] AS g
+CREATE (r)-[:HAS_STEP]->(x) CREATE (x)-[:ON]->(g)
+WITH x, s, gs
+UNWIND s.traces AS t
+CREATE (x)-[:HAS_TRACE]->(k:Trace) SET k = t.properties
+WITH k, gs[t.graph] AS g
+CREATE (k)-[:ON]->(g)
+"""
+)
+
+
+def _linked(label: str, key: str, relationship: str, columns: Sequence[str]) -> str:
+    properties = ", ".join(f"{name}: r[{n}]" for n, name in enumerate(columns, 2))
+    return (
+        collected(label, key, "targets", "ns")
+        + collected("Trace", "key", "traces", "ts", "ns")
+        + f"UNWIND $rows AS r WITH ns[r[0]] AS n, ts[r[1]] AS t, r\nCREATE (t)-[:{relationship} {{{properties}}}]->(n)"
+    )
+
+
+_CARRIES = _linked(
+    "Component",
+    "key",
+    "CARRIES",
+    ("share", "mass", "traffic", "visits", "own", "foreign", "contested", "won", "flow"),
+)
+_LEFT = _linked("Parameter:Vertex", "key", "LEFT", ("traffic", "mass", "dead", "unread", "non_finite"))
+_TOP = _linked("Route", "hash", "TOP", ("parameter", "traffic", "mass", "share", "rank"))
+_DOMINANT = _linked(
+    "Path",
+    "hash",
+    "DOMINANT",
+    (
+        "parameter",
+        "scalar",
+        "mass",
+        "parameter_gradient",
+        "share",
+        "margin",
+        "concentration",
+        "example",
+        "time",
+        "index",
+        "weight",
+        "gradient",
+    ),
+)
+
+
+class MissingStructureError(StoreIntegrityError):
+    """Shared nodes that a writer took for stored are gone; it may write them again and repeat."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a transaction did.
+
+    Attributes:
+        steps: steps that it created; the others were there already.
+        created: nodes and relationships that it created, rollups included.
+    """
+
+    steps: int
+    created: int
+
+
+def write_steps(tx: ManagedTransaction, steps: Sequence[StepTrace], fences: Mapping[str, int] | None = None) -> Written:
+    """Create the steps that are not there yet, with all that belongs to them.
+
+    Args:
+        tx: a managed transaction.
+        steps: steps of announced runs whose graphs, routes and paths are stored; of equal (run, step) the first counts.
+        fences: per run the fence token that its writer holds; runs that are not named are not fenced.
+
+    Raises:
+        StaleFenceError: another writer holds the run by now; nothing is written.
+        StoreError: a run was never announced.
+        UnknownGraphError: the store does not hold a graph that a step refers to.
+        StoreIntegrityError: the store did not create what was sent; nothing is kept.
+    """
+    by_key: dict[str, StepTrace] = {}
+    for step in sorted(steps, key=lambda s: (s.run, s.step)):
+        by_key.setdefault(step_key(step.run, step.step), step)
+    _lock(tx, sorted({s.run for s in steps}), fences or {})
+    there = {record["key"] for record in tx.run(_THERE, keys=list(by_key))}
+    fresh = [step for key, step in by_key.items() if key not in there]
+    if not fresh:
+        return Written(0, 0)
+    rows = step_rows(fresh)
+    created = _create(tx, rows)
+    return Written(len(fresh), created + update_rollups(tx, fresh))
+
+
+def _lock(tx: ManagedTransaction, runs: list[str], fences: Mapping[str, int]) -> None:
+    found = {r["id"]: r["fence"] for r in tx.run(_LOCK_RUNS, runs=runs, token=secrets.token_hex(8))}
+    for run in runs:
+        if run not in found:
+            raise StoreError(f"The store holds no run {run!r}. Announce it with open_run() before its first step.")
+        if run in fences and fences[run] != found[run]:
+            raise StaleFenceError(
+                f"This writer holds fence {fences[run]} of run {run!r}, and the run is at fence {found[run]}: another "
+                "worker took it over. Nothing was written; stop this one."
+            )
+
+
+def _create(tx: ManagedTransaction, rows: StepRows) -> int:
+    traces = sum(len(step["traces"]) for step in rows.steps)
+    names = rows.traces.all
+    total = 0
+    # (what, expected, statement, parameters)
+    plan: list[tuple[str, int, str, dict[str, Any]]] = [
+        (
+            "steps",
+            3 * len(rows.steps) + 3 * traces,
+            _CREATE_STEPS,
+            {"runs": rows.runs.all, "graphs": rows.graphs.all, "steps": rows.steps},
+        )
+    ]
+    for what, targets, statement, part in (
+        ("component shares", rows.components, _CARRIES, rows.carries),
+        ("parameter counts", rows.parameters, _LEFT, rows.left),
+        ("dominant paths", rows.paths, _DOMINANT, rows.dominant),
+        ("top routes", rows.routes, _TOP, rows.top),
+    ):
+        if part:
+            plan.append((what, len(part), statement, {"targets": targets.all, "traces": names, "rows": part}))
+    for what, expected, statement, parameters in plan:
+        counters = tx.run(statement, **parameters).consume().counters
+        made = counters.nodes_created + counters.relationships_created
+        if made != expected:
+            _diagnose(tx, rows, f"Writing {what} created {made} nodes and relationships instead of {expected}")
+        total += made
+    return total
+
+
+def _diagnose(tx: ManagedTransaction, rows: StepRows, what: str) -> None:
+    """Say which shared nodes are missing."""
+    for label, key, keys in (
+        ("Graph", "fingerprint", rows.graphs),
+        ("Component", "key", rows.components),
+        ("Vertex", "key", rows.parameters),
+        ("Path", "hash", rows.paths),
+        ("Route", "hash", rows.routes),
+    ):
+        held = tx.run(f"UNWIND $keys AS key MATCH (n:{label} {{{key}: key}}) RETURN n.{key}", keys=keys.all)
+        missing = sorted(set(keys.all) - {record[0] for record in held})
+        if missing and label == "Graph":
+            raise UnknownGraphError(
+                f"A step refers to the graph {missing[0]}, which the store does not hold. Write graphs before steps; "
+                "if it was there before, it was pruned, or the store was replaced while the run went on."
+            )
+        if missing:
+            raise MissingStructureError(
+                f"{what}; it was rolled back. The store misses {len(missing)} of {len(keys)} {label} nodes, "
+                f"such as {missing[0]}: were they pruned while runs wrote to the store?"
+            )
+    raise StoreIntegrityError(f"{what}; it was rolled back. Is another program changing the store?")

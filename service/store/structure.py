@@ -1,0 +1,288 @@
+"""What steps and runs share: architectures, graphs, routes and paths, each written once by whoever needs it first.
+
+Every function runs inside a managed transaction, may be repeated, and sorts keys before it locks, so that writers wait
+for each other instead of locking each other out. A node's writer is the one whose MERGE created it; it adds what belongs
+to the node in the same transaction, so that a node that is seen is whole.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from neo4j import ManagedTransaction
+
+from gradtrace.service.store.keys import OTHER_ROUTE, component_key, crossings, path_hash, route_hash, vertex_key
+from gradtrace.service.store.routes import route_of
+from gradtrace.service.store.rows import Keys
+from gradtrace.tracer.errors import StoreIntegrityError
+from gradtrace.tracer.graph import Graph
+from gradtrace.tracer.steptrace import StepTrace, route_text
+
+_CACHED = 500_000
+"""Keys that a writer remembers as stored (32 digits each); beyond, it forgets all and asks the store again."""
+
+_MERGE_ARCHITECTURE = """
+MERGE (a:Architecture {hash: $hash}) ON CREATE SET a.name = $name, a.token = $token
+WITH a, coalesce(a.token, '') = $token AS mine
+REMOVE a.token
+RETURN mine
+"""
+_CREATE_COMPONENTS = """
+MATCH (a:Architecture {hash: $hash})
+UNWIND $rows AS r
+CREATE (a)-[:OFFERS]->(:Component {key: r[0], path: r[1], name: r[2], role: r[3], depth: r[4]})
+"""
+_NEST_COMPONENTS = """
+UNWIND $rows AS r
+MATCH (c:Component {key: r[0]}) MATCH (p:Component {key: r[1]})
+CREATE (c)-[:PART_OF]->(p)
+"""
+_MERGE_GRAPH = """
+MERGE (g:Graph {fingerprint: $fingerprint})
+ON CREATE SET g.name = $name, g.folded = $folded, g.architecture = $architecture, g.vertices = $vertices,
+              g.edges = $edges, g.token = $token
+WITH g, coalesce(g.token, '') = $token AS mine
+REMOVE g.token
+RETURN mine
+"""
+_CREATE_VERTICES = """
+MATCH (g:Graph {fingerprint: $fingerprint})
+UNWIND $rows AS r
+CREATE (g)-[:HAS]->(:Vertex%s {key: r[0], idx: r[1], kind: r[2], op: r[3], name: r[4], component: r[5], shape: r[6],
+                              time: r[7]})
+"""
+_PLACE_VERTICES = """
+UNWIND $rows AS r
+MATCH (c:Component {key: r[0]})
+UNWIND r[1] AS key
+MATCH (v:Vertex {key: key})
+CREATE (v)-[:BELONGS_TO]->(c)
+"""
+_CREATE_EDGES = """
+MATCH (g:Graph {fingerprint: $fingerprint})-[:HAS]->(v:Vertex)
+WITH v ORDER BY v.idx WITH collect(v) AS vs
+UNWIND $rows AS r
+WITH vs[r[1]] AS a, vs[r[2]] AS b, r
+CREATE (a)-[:EDGE {idx: r[0], slot: r[3]}]->(b)
+"""
+_MERGE_ROUTES = """
+UNWIND range(0, size($rows) - 1) AS i
+WITH i, $rows[i] AS r
+MERGE (n:Route {hash: r[0]}) ON CREATE SET n.components = r[1], n.text = r[2], n.token = $token
+WITH i, r, n, coalesce(n.token, '') = $token AS mine
+SET n.lock = $token
+REMOVE n.lock, n.token
+WITH i, r, n, mine
+WHERE mine OR r[3] IS NULL OR NOT EXISTS { (n)-[:CROSSES]->(:Component {key: r[3]}) }
+RETURN i
+"""
+_CROSS_ROUTES = """
+UNWIND range(0, size($components) - 1) AS i MATCH (c:Component {key: $components[i]})
+WITH c ORDER BY i WITH collect(c) AS cs WHERE size(cs) = size($components)
+UNWIND $rows AS r
+MATCH (n:Route {hash: r[0]})
+UNWIND r[1] AS x
+WITH n, x, cs[x[0]] AS c
+CREATE (n)-[:CROSSES {first: x[1], count: x[2]}]->(c)
+"""
+_MERGE_PATHS = """
+UNWIND $rows AS r
+MERGE (p:Path {hash: r[0]}) ON CREATE SET p.vertices = r[1], p.token = $token
+WITH p, coalesce(p.token, '') = $token AS mine
+REMOVE p.token
+WITH p WHERE mine
+RETURN p.hash
+"""
+_PLACE_PATHS = """
+MATCH (g:Graph {fingerprint: $fingerprint})
+UNWIND $rows AS r
+MATCH (p:Path {hash: r[0]}) MATCH (n:Route {hash: r[1]})
+CREATE (p)-[:ON]->(g) CREATE (p)-[:TAKES]->(n)
+"""
+_VISIT = """
+MATCH (g:Graph {fingerprint: $fingerprint})-[:HAS]->(v:Vertex)
+WITH v ORDER BY v.idx WITH collect(v) AS vs
+UNWIND $rows AS r
+MATCH (p:Path {hash: r[0]})
+UNWIND range(0, size(r[1]) - 1) AS pos
+WITH p, pos, vs[r[1][pos]] AS v
+CREATE (p)-[:VISITS {pos: pos}]->(v)
+"""
+
+
+@dataclass
+class Structure:
+    """Shared nodes that a batch of steps needs.
+
+    Attributes:
+        graphs: by fingerprint; their architectures go with them.
+        routes: tokens by hash and architecture (the graph tells its components); None is the route "other".
+        paths: graph fingerprint, vertices and route hash by path hash.
+    """
+
+    graphs: dict[str, Graph] = field(default_factory=dict)
+    routes: dict[tuple[str, str], tuple[str, ...] | None] = field(default_factory=dict)
+    paths: dict[str, tuple[str, tuple[int, ...], str]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.graphs or self.routes or self.paths)
+
+
+class Known:
+    """What a writer knows to be in the store, because a transaction of its own said so."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything: ask the store again."""
+        self._graphs: set[str] = set()
+        self._routes: set[tuple[str, str]] = set()
+        self._paths: set[str] = set()
+
+    def missing(self, steps: Iterable[StepTrace]) -> Structure:
+        """What `steps` need beyond what is known."""
+        need = Structure()
+        for trace in (t for step in steps for t in step.traces):
+            graph = trace.graph
+            architecture, fingerprint = graph.architecture_hash, graph.fingerprint
+            if fingerprint not in self._graphs:
+                need.graphs[fingerprint] = graph
+            for row in trace.routes:
+                self._need_route(need, architecture, row.route)
+            for p in trace.parameters:
+                if p.strongest is None:
+                    continue
+                key = path_hash(fingerprint, p.strongest.vertices)
+                if key not in self._paths and key not in need.paths:
+                    route = route_of(graph, p.strongest.vertices)
+                    self._need_route(need, architecture, route)
+                    need.paths[key] = (fingerprint, p.strongest.vertices, route_hash(route))
+        return need
+
+    def add(self, stored: Structure) -> None:
+        """Remember what was committed."""
+        if len(self._paths) + len(self._routes) > _CACHED:
+            self.clear()
+        self._graphs |= stored.graphs.keys()
+        self._routes |= stored.routes.keys()
+        self._paths |= stored.paths.keys()
+
+    def _need_route(self, need: Structure, architecture: str, route: tuple[str, ...] | None) -> None:
+        key = (route_hash(route), architecture)
+        if key not in self._routes:
+            need.routes[key] = route
+
+
+def write_structure(tx: ManagedTransaction, need: Structure) -> int:
+    """Write what is not there yet; return the number of nodes and relationships that were created.
+
+    Raises:
+        StoreIntegrityError: the store did not create what it should have; nothing is kept.
+    """
+    token = secrets.token_hex(8)
+    writer = _Writer(tx)
+    for graph in sorted(need.graphs.values(), key=lambda g: (g.architecture_hash, g.fingerprint)):
+        _architecture(writer, graph, token)
+    for graph in sorted(need.graphs.values(), key=lambda g: g.fingerprint):
+        _graph(writer, graph, token)
+    if need.routes:
+        _routes(writer, need, token)
+    if need.paths:
+        _paths(writer, need, token)
+    return writer.created
+
+
+class _Writer:
+    """Runs statements of one transaction and counts what they create."""
+
+    def __init__(self, tx: ManagedTransaction) -> None:
+        self._tx = tx
+        self.created = 0
+
+    def claim(self, statement: str, **parameters: Any) -> bool:
+        """Whether a MERGE of one node created it."""
+        result = self._tx.run(statement, **parameters)
+        mine = result.single(strict=True)[0]
+        self.created += result.consume().counters.nodes_created
+        return bool(mine)
+
+    def create(self, what: str, expected: int | None, statement: str, **parameters: Any) -> list[Any]:
+        """Run a statement; compare the number of nodes and relationships that it created with `expected`."""
+        result = self._tx.run(statement, **parameters)
+        values = [record[0] for record in result]
+        counters = result.consume().counters
+        made = counters.nodes_created + counters.relationships_created
+        self.created += made
+        if expected is not None and made != expected:
+            raise StoreIntegrityError(
+                f"Writing {what} created {made} nodes and relationships instead of {expected}; it was rolled back. "
+                "Something these belong to is missing in the store: was it pruned or restored while runs wrote to it?"
+            )
+        return values
+
+
+def _architecture(writer: _Writer, graph: Graph, token: str) -> None:
+    key = graph.architecture_hash
+    if not writer.claim(_MERGE_ARCHITECTURE, hash=key, name=graph.name, token=token):
+        return
+    rows = [[component_key(key, c.path), c.path, c.name, c.role, c.depth] for c in graph.components]
+    writer.create("components", 2 * len(rows), _CREATE_COMPONENTS, hash=key, rows=rows)
+    parts = [(component_key(key, c.path), component_key(key, c.parent)) for c in graph.components if c.parent]
+    writer.create("the component tree", len(parts), _NEST_COMPONENTS, rows=[list(p) for p in parts])
+
+
+def _graph(writer: _Writer, graph: Graph, token: str) -> None:
+    key = graph.fingerprint
+    sizes = {"vertices": len(graph.vertices), "edges": len(graph.edges)}
+    named = {"name": graph.name, "folded": graph.folded, "architecture": graph.architecture_hash}
+    if not writer.claim(_MERGE_GRAPH, fingerprint=key, token=token, **named, **sizes):
+        return
+    places: dict[str, list[str]] = {}
+    rows: dict[str, list[list[Any]]] = {"": [], ":Parameter": []}
+    for v in graph.vertices:
+        label = ":Parameter" if v.kind == "parameter" else ""
+        rows[label].append([vertex_key(key, v.idx), v.idx, v.kind, v.op, v.name, v.component, list(v.shape), v.time])
+        if v.component is not None:
+            places.setdefault(component_key(graph.architecture_hash, v.component), []).append(vertex_key(key, v.idx))
+    for label, part in rows.items():
+        writer.create("vertices", 2 * len(part), _CREATE_VERTICES % label, fingerprint=key, rows=part)
+    placed = [[component, places[component]] for component in sorted(places)]
+    writer.create("places of vertices", sum(map(len, places.values())), _PLACE_VERTICES, rows=placed)
+    edges = [[e.idx, e.source, e.target, e.slot] for e in graph.edges]
+    writer.create("edges", len(edges), _CREATE_EDGES, fingerprint=key, rows=edges)
+
+
+def _routes(writer: _Writer, need: Structure, token: str) -> None:
+    """Routes are shared by all architectures; the crossings of each go with the first of its components to be crossed."""
+    wanted = sorted(need.routes)
+    crossed, rows = [], []
+    for key, architecture in wanted:
+        route = need.routes[key, architecture]
+        found = {component_key(architecture, c): place for c, place in crossings(route or ()).items()}
+        crossed.append(found)
+        text = OTHER_ROUTE if route is None else route_text(route)
+        rows.append([key, list(route or ()), text, min(found, default=None)])
+    mine = writer.create("routes", None, _MERGE_ROUTES, rows=rows, token=token)
+    components = Keys()
+    new = [[wanted[i][0], [[components(c), *crossed[i][c]] for c in sorted(crossed[i])]] for i in sorted(mine)]
+    expected = sum(len(parts) for _, parts in new)
+    if expected:
+        names = components.all
+        writer.create("the components of routes", expected, _CROSS_ROUTES, rows=new, components=names)
+
+
+def _paths(writer: _Writer, need: Structure, token: str) -> None:
+    rows = [[key, list(need.paths[key][1])] for key in sorted(need.paths)]
+    mine = writer.create("paths", None, _MERGE_PATHS, rows=rows, token=token)
+    by_graph: dict[str, list[str]] = {}
+    for key in sorted(mine):
+        by_graph.setdefault(need.paths[key][0], []).append(key)
+    for fingerprint, keys in sorted(by_graph.items()):
+        placed = [[key, need.paths[key][2]] for key in keys]
+        writer.create("paths", 2 * len(placed), _PLACE_PATHS, fingerprint=fingerprint, rows=placed)
+        visits = [[key, list(need.paths[key][1])] for key in keys]
+        writer.create("visits", sum(len(v) for _, v in visits), _VISIT, fingerprint=fingerprint, rows=visits)

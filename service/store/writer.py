@@ -1,0 +1,130 @@
+"""Writing batches: what the sink's thread does, without the thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from neo4j import ManagedTransaction, Session
+from neo4j.exceptions import ConstraintError, TransientError
+
+from gradtrace.service.store.connect import Store
+from gradtrace.service.store.driver_errors import StoreTooLargeError, is_memory, translated
+from gradtrace.service.store.runs import announce, end
+from gradtrace.service.store.steps import MissingStructureError, Written, write_steps
+from gradtrace.service.store.structure import Known, Structure, write_structure
+from gradtrace.tracer.errors import StoreIntegrityError, UnknownGraphError
+from gradtrace.tracer.steptrace import RunRecord, StepTrace
+
+_RACES = 5
+
+
+class BatchWriter:
+    """Writes batches of steps through one store, and remembers what is there already. One thread at a time."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.created = 0
+        self._known = Known()
+        self._where = f"the store at {store.uri}"
+
+    def announce(self, run: RunRecord) -> None:
+        """Write a run if it is not there."""
+        with translated(f"announcing run {run.id!r}", self._where), self._session() as session:
+            session.execute_write(announce, run)
+
+    def end(self, run: str, status: str, reason: str | None, fence: int | None) -> None:
+        """Mark how a run ended."""
+        with translated(f"closing run {run!r}", self._where), self._session() as session:
+            session.execute_write(end, run, status, reason, fence)
+
+    def write(self, steps: Sequence[StepTrace], fences: Mapping[str, int]) -> int:
+        """Make `steps` durable in one transaction (what they share in another one before); how many are new.
+
+        A batch that is too large for the server's memory is halved.
+
+        Raises:
+            StoreError: a subclass that says what is wrong; none of the steps of the failed transaction is stored.
+        """
+        try:
+            with translated("writing steps", self._where), self._session() as session:
+                return self._write(session, steps, fences)
+        except StoreTooLargeError:
+            if len(steps) == 1:
+                raise
+            half = len(steps) // 2
+            return self.write(steps[:half], fences) + self.write(steps[half:], fences)
+
+    def _session(self) -> Session:
+        return self.store.driver.session(database=self.store.database)
+
+    def _write(self, session: Session, steps: Sequence[StepTrace], fences: Mapping[str, int]) -> int:
+        for attempt in range(_RACES):
+            need = self._known.missing(steps)
+            if need:
+                self.created += session.execute_write(_structure, need)
+                self._known.add(need)
+            try:
+                written = session.execute_write(_steps, steps, fences)
+            except (UnknownGraphError, MissingStructureError):
+                if attempt:
+                    raise
+                self._known.clear()  # someone removed what this writer had seen; write it again, once
+            except ConstraintError as error:
+                if attempt == _RACES - 1:
+                    raise StoreIntegrityError(f"The store keeps refusing equal keys: {error.message}") from error
+            else:
+                self.created += written.created
+                return written.steps
+        raise StoreIntegrityError("What the steps share vanished while it was written again. Is someone pruning?")
+
+
+def slices(weights: Sequence[int], most: int, most_bytes: int) -> int:
+    """How many of the first steps make one batch: at most `most` of together `most_bytes`, but one in any case.
+
+    >>> slices([5, 5, 5, 5], most=10, most_bytes=12), slices([50, 5], most=10, most_bytes=12)
+    (2, 1)
+    """
+    total = 0
+    for count, weight in enumerate(weights[:most]):
+        total += weight
+        if count and total > most_bytes:
+            return count
+    return min(most, len(weights))
+
+
+def unstorable(step: StepTrace) -> str | None:
+    """Why a step cannot be stored whatever the store says, or None."""
+    if not step.traces:
+        return "it holds no trace"
+    for trace in step.traces:
+        edges = len(trace.graph.edges)
+        for name in ("flow", "peak", "traffic", "mass", "dominant"):
+            shape = getattr(trace, name).shape
+            if shape != (edges,):
+                return f"{name} has shape {shape} where the graph has {edges} edges"
+    return None
+
+
+def _structure(tx: ManagedTransaction, need: Structure) -> int:
+    with _within_memory():
+        return write_structure(tx, need)
+
+
+def _steps(tx: ManagedTransaction, steps: Sequence[StepTrace], fences: Mapping[str, int]) -> Written:
+    with _within_memory():
+        return write_steps(tx, steps, fences)
+
+
+@contextmanager
+def _within_memory() -> Iterator[None]:
+    """Keep the driver from trying again, for ever, what is too large for the server's memory."""
+    try:
+        yield
+    except TransientError as error:
+        if is_memory(error):
+            raise StoreTooLargeError(
+                f"The store has too little memory for this batch ({error.code}). Give the server more "
+                "(db.memory.transaction.total.max, heap), or trace a smaller graph."
+            ) from error
+        raise
