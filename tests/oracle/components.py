@@ -156,7 +156,8 @@ def _role(op: str, made_of: set[str], reads_weights: bool, gates: tuple[str, ...
     if gates == LSTM_GATES:
         return _lstm_role(op, made_of)
     if gates == GRU_GATES:
-        if op == "Sub" or (op == "Add" and "mixing" in made_of) or (op == "Mul" and made_of >= {"mixing", "update_gate"}):
+        mixes = {"Sub": True, "Add": "mixing" in made_of, "Mul": made_of >= {"mixing", "update_gate"}}
+        if mixes.get(op):
             return "mixing"
         if "mixing" in made_of:
             return None

@@ -143,7 +143,7 @@ def build(drawings: list[Recording]) -> ScalarGraph:
         root[users[~crosses]] = sources[~crosses]
         keep = crosses & (sources != CONSTANT)
         edges.append((sources[keep], users[keep], jac.slot[keep], jac.weight[keep]))
-        _mark_reads(node, jac, crosses, root, below, read, operands, sources, whole=all(not f.any() for f in alias))
+        _mark_reads(node, jac, crosses, root, below, read, operands, sources, whole=_all_cross(alias))
     source, target, slot, weight = (np.concatenate(p) if p else np.zeros(0) for p in zip(*edges, strict=True))
     node, k = first.root
     loss = int(root[offsets[node.position, k]])
@@ -151,6 +151,10 @@ def build(drawings: list[Recording]) -> ScalarGraph:
         first, offsets, np.array(owner), np.array(output), np.array(flat), root, crossing,
         source, target, slot, weight, gradient, read, loss, operands,
     )  # fmt: skip
+
+
+def _all_cross(alias: list[np.ndarray]) -> bool:
+    return any(f.size for f in alias) and not any(f.any() for f in alias)
 
 
 def _mark_reads(
