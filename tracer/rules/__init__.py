@@ -1,0 +1,56 @@
+"""Which scalars of an operator's output read a scalar of its operands, by the kind of fan-out.
+
+`uses_of` finds the rule for one autograd node: elementwise and reductions (`pairs`), contractions (`contraction`), dense
+rows (`rows`), and anything else by probing the node itself (`probe`).
+"""
+
+from __future__ import annotations
+
+from gradtrace.tracer.rules.base import Context, Use
+from gradtrace.tracer.rules.contraction import CONTRACTIONS
+from gradtrace.tracer.rules.pairs import ELEMENTWISE, REDUCTIONS, PAIRED, elementwise, reduction, single_output
+from gradtrace.tracer.rules.probe import probed
+from gradtrace.tracer.rules.rows import ROWS
+
+__all__ = ["Context", "Use", "attributes_of", "uses_of"]
+
+
+def uses_of(context: Context) -> list[Use]:
+    """The uses of all operands of one operator (see `Use`). Operands that are constants have none."""
+    op = context.node.op
+    if op in CONTRACTIONS:
+        return CONTRACTIONS[op](context)
+    if op in ROWS:
+        return ROWS[op](context)
+    if len(context.outputs) == 1:
+        if context.node.shapes[context.outputs[0]].numel() == 1 and op not in ELEMENTWISE:
+            return single_output(context)
+        if op in ELEMENTWISE:
+            return elementwise(context)
+        if op in REDUCTIONS:
+            return reduction(context)
+        if op in PAIRED:
+            return PAIRED[op](context)
+    return probed(context)
+
+
+_ATTRIBUTES = {
+    "Addmm": ("alpha", "beta"),
+    "Baddbmm": ("alpha", "beta"),
+    "Addmv": ("alpha", "beta"),
+    "Add": ("alpha",),
+    "Sub": ("alpha",),
+    "Rsub": ("alpha",),
+    "Softmax": ("dim",),
+    "LogSoftmax": ("dim",),
+    "NativeLayerNorm": ("normalized_shape",),
+    "NllLoss": ("reduction",),
+    "Glu": ("dim",),
+}
+
+
+def attributes_of(op: str) -> tuple[str, ...]:
+    """Names of the saved numbers that the rule of this operator reads: part of a plan's key."""
+    if op in REDUCTIONS:
+        return ("dim", "keepdim")
+    return _ATTRIBUTES.get(op, ())

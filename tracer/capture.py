@@ -1,0 +1,186 @@
+"""What one step has to keep: saved tensors before its backward, gradients as the engine works them out.
+
+One ordinary backward: references to saved tensors are taken before it, so it may free its buffers, and every operator has
+one hook, a bound method of a dict, which costs no Python call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from gradtrace.tracer import movement
+from gradtrace.tracer.inplace import copy_slices
+from gradtrace.tracer.kernels import layout as L
+from gradtrace.tracer.movement import call
+from gradtrace.tracer.plan import Plan, encode
+from gradtrace.tracer.rules import Context, uses_of
+from gradtrace.tracer.rules.base import Source
+from gradtrace.tracer.rules.probe import entries
+from gradtrace.tracer.walk import Node, Walk
+
+
+@dataclass
+class Captured:
+    """Tensors of one step, by the plan's numbers.
+
+    Attributes:
+        uses: the plan's use table, with this step's tables for what depends on data.
+        tensors: per pointer slot, the tensor (gradients are filled in by `finish`).
+        outputs: per tensor of the plan, the gradient of its scalars, or None.
+        keep: what the addresses in `uses` point into.
+    """
+
+    plan: Plan
+    walk: Walk
+    uses: np.ndarray
+    tensors: list[torch.Tensor | None]
+    outputs: list[torch.Tensor | None] = field(default_factory=list)
+    keep: list[Any] = field(default_factory=list)
+    caught: dict[int, dict[Any, Any]] = field(default_factory=dict)
+    arrived: dict[int, list[Any]] = field(default_factory=dict)
+    handles: list[Any] = field(default_factory=list)
+    ids: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict)
+    recorded: dict[Any, int] = field(default_factory=dict)
+
+    def find(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """Ids of the scalars of a recorded tensor or leaf, in its shape; None if this step did not record it."""
+        if tensor.grad_fn is None:
+            index = self.plan.leaf_of.get(id(tensor))
+            return None if index is None else self.plan.ids[(index, 0)]
+        index = self.recorded.get(tensor.grad_fn)
+        if index is None:
+            return None
+        place = (index, tensor.output_nr)
+        return self.ids.get(place, self.plan.ids.get(place))
+
+    def finish(self) -> None:
+        """Sort what the hooks caught, and take the hooks off again."""
+        for handle in self.handles:
+            handle.remove()
+        self.handles.clear()
+        gradients = {index: _only(caught) for index, caught in self.caught.items()}
+        for slot, capture in enumerate(self.plan.captures):
+            if capture.source.take == "gradient":
+                inputs = gradients[capture.node][0]
+                self.tensors[slot] = inputs[capture.source.slot] if inputs is not None else None
+        leaves = self.plan.arrays.leaves
+        for tensor, (index, output) in enumerate(self.plan.tensors):
+            if tensor < leaves:
+                parts = [g for a in self.plan.aliases[tensor] for (g,) in self.arrived[a] if g is not None]
+                total = parts[0] if parts else None
+                for part in parts[1:]:
+                    total = total + part.reshape(total.shape)  # type: ignore[union-attr]  # parts[0] exists here
+                self.outputs.append(total)
+            else:
+                made = gradients[index][1]
+                self.outputs.append(made[output] if made is not None else None)
+        self.caught.clear()
+        self.arrived.clear()
+        self.walk = Walk([], 0, (0, 0))
+
+
+def _only(caught: dict[Any, Any]) -> tuple[Any, Any]:
+    for inputs, outputs in caught.items():
+        return inputs, outputs
+    return None, None
+
+
+def capture(plan: Plan, walk: Walk) -> Captured:
+    """Take what the plan needs of this recording and hook its nodes; to be called before the backward."""
+    nodes = walk.nodes
+    held = Captured(plan, walk, plan.arrays.uses.copy(), [None] * len(plan.captures))
+    held.recorded = {node.fn: node.index for node in nodes}
+    partials: dict[int, tuple[torch.Tensor | None, ...]] = {}
+    for slot, wanted in enumerate(plan.captures):
+        held.tensors[slot] = take(nodes[wanted.node], wanted.source, partials)
+    if plan.by_data or plan.probed:
+        _refresh(held, nodes, partials)
+    for index in plan.operators:
+        held.caught[index] = found = {}
+        held.handles.append(nodes[index].fn.register_hook(found.__setitem__))
+    for node in nodes[: walk.leaves]:
+        held.arrived[node.index] = arrived = []
+        held.handles.append(node.fn.register_prehook(arrived.append))
+    return held
+
+
+def take(node: Node, source: Source, partials: dict[int, tuple[torch.Tensor | None, ...]]) -> torch.Tensor | None:
+    """The tensor that a source names, as far as it is known before the backward."""
+    if source.take == "saved":
+        value = node.saved(source.name)
+        return value.detach() if isinstance(value, torch.Tensor) else None
+    if source.take == "derived":
+        assert source.derive is not None  # "derived" sources say how
+        return source.derive(node).detach()
+    if source.take == "ones":
+        if node.index not in partials:
+            partials[node.index] = call(node, torch.ones(node.shapes[0], dtype=node.dtypes[0]))
+        found = partials[node.index][source.slot]
+        return torch.zeros(node.shapes[0]) if found is None else found.detach()
+    return None
+
+
+def _refresh(held: Captured, nodes: list[Node], partials: dict[int, tuple[torch.Tensor | None, ...]]) -> None:
+    """Work out anew where scalars go wherever integer or boolean tensors, or probing, decide it."""
+    plan = held.plan
+    ids = dict(plan.ids)
+    for index in plan.by_data:
+        node = nodes[index]
+        operands = [None if i is None else ids[i] for i in node.inputs]
+        if node.op == "CopySlices":
+            tensor = plan.tensors.index((index, 0))
+            own = plan.positions.range(int(plan.arrays.base[tensor]), node.shapes[0].numel()).view(node.shapes[0])
+            made = [copy_slices(node, operands, own, plan.options.probe_budget)]
+        else:
+            made = movement.MOVEMENT[node.op](node, operands)
+        for output, found in enumerate(made):
+            ids[(index, output)] = found
+    held.ids = ids
+    by_node: dict[int, list[int]] = {}
+    for at, record in enumerate(plan.records):
+        if record.node in plan.probed or record.node in plan.refresh:
+            by_node.setdefault(record.node, []).append(at)
+    for index, records in by_node.items():
+        _rewrite(held, nodes[index], records, ids, partials)
+
+
+def _rewrite(
+    held: Captured,
+    node: Node,
+    records: list[int],
+    ids: dict[tuple[int, int], torch.Tensor],
+    partials: dict[int, tuple[torch.Tensor | None, ...]],
+) -> None:
+    plan = held.plan
+    operands = [None if i is None else ids[i] for i in node.inputs]
+    outputs = sorted({plan.records[at].use.output for at in records})
+    context = Context(node, operands, outputs, plan.positions, plan.options.weights, plan.options.probe_budget)
+    fresh = {(use.slot, use.output): use for use in uses_of(context)}
+    probed = {o: entries(node, operands, o) for o in outputs} if node.index in plan.probed else {}
+    for at in records:
+        record = plan.records[at]
+        use = fresh[(record.use.slot, record.use.output)]
+        row = held.uses[at]
+        if use.probed:
+            own_ids, outs, weights = probed[use.output][use.slot]
+            if node.op == "CopySlices":
+                tensor = plan.tensors.index((node.index, use.output))
+                base = int(plan.arrays.base[tensor])
+                kept = ids[(node.index, 0)].reshape(-1)[outs.long()] == base + outs
+                own_ids, outs, weights = own_ids[kept].contiguous(), outs[kept].contiguous(), weights[kept]
+            held.keep += [own_ids, outs]
+            row[L.ID_TABLE], row[L.OUT_TABLE] = own_ids.data_ptr(), outs.data_ptr()
+            row[L.D0], row[L.D1], row[L.D2] = 1, 1, own_ids.numel()
+            row[L.LO], row[L.HI] = 0, own_ids.numel()
+            row[L.WEIGHTS] = len(held.tensors)
+            held.tensors.append(weights)
+            continue
+        new, keep = encode(use, plan.positions)
+        held.keep += keep
+        columns = [L.D0, L.D1, L.D2, L.ID_TABLE, L.ID_START, L.ID_S0, L.ID_S1, L.ID_S2, L.OUT_TABLE, L.OUT_START,
+                   L.OUT_S0, L.OUT_S1, L.OUT_S2, L.LO, L.HI]  # fmt: skip
+        row[columns] = new[columns]

@@ -1,0 +1,182 @@
+"""Which component recorded each operator: modules without touching their code, regions and operands named by hand.
+
+Autograd numbers the operators that it records. A *mark* notes the number at which the innermost component changes, so
+the component of any operator is that of the last mark before its number. Regions leave marks always (a loss may be traced
+after it was recorded); modules only while `watch_modules` is in force.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules import module as module_hooks
+
+from gradtrace.tracer.component_names import ROOT
+from gradtrace.tracer.errors import ComponentError
+
+_KEPT = 1 << 17
+"""Marks kept for a loss that is traced after it was recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an operator was recorded: the innermost component and which of its calls (0, 1, …) it was."""
+
+    path: str | None
+    call: int = 0
+
+
+OUTSIDE = Place(None)
+
+
+class _State(threading.local):
+    def __init__(self) -> None:
+        self.stack: list[Place] = [OUTSIDE]
+        self.numbers: deque[int] = deque(maxlen=_KEPT)
+        self.places: deque[Place] = deque(maxlen=_KEPT)
+        self.calls: Counter[str] = Counter()
+        self.roles: dict[str, str | None] = {}
+        self.watched: dict[int, str] | None = None
+
+    def enter(self, path: str) -> None:
+        place = Place(path, self.calls[path])
+        self.calls[path] += 1
+        self.stack.append(place)
+        self.mark()
+
+    def leave(self) -> None:
+        self.stack.pop()
+        self.mark()
+
+    def mark(self) -> None:
+        self.numbers.append(torch.autograd._get_sequence_nr())
+        self.places.append(self.stack[-1])
+
+
+_state = _State()
+
+
+def check_name(name: object) -> str:
+    """A component name as users may give it: non-empty parts joined by dots, without blanks, brackets or plus signs."""
+    if not isinstance(name, str):
+        raise ComponentError(f"A component name is a string such as 'carry', not {name!r}.")
+    if not name or any(not part or set(part) & set(" \t\n()+<>*") for part in name.split(".")):
+        raise ComponentError(
+            f"{name!r} is no component name. Use words joined by dots ('carry', 'read.head0'), without blanks and ()+<>*."
+        )
+    return name
+
+
+@contextmanager
+def component(name: str, role: str | None = None) -> Iterator[None]:
+    """Name a region of functional code: operators recorded inside belong to the component `name`.
+
+    Inside a module the region is a part of it: in module `layers.0`, `component("carry")` is `layers.0.carry`; regions
+    nest alike. `role` says what the region is for ("skip", "gate"), so that questions can group components by it.
+
+    >>> with component("carry", role="skip"):
+    ...     y = (1 - t) * x
+    """
+    check_name(name)
+    if role is not None and not isinstance(role, str):
+        raise ComponentError(f"A role is a string such as 'skip', not {role!r}.")
+    outer = _state.stack[-1].path
+    path = name if outer is None or outer == ROOT else f"{outer}.{name}"
+    known = _state.roles.get(path)
+    if role is not None and known is not None and known != role:
+        raise ComponentError(f"Component {path!r} has the role {known!r} already; it cannot be {role!r} as well.")
+    _state.roles[path] = role or known
+    depth = len(_state.stack)
+    _state.enter(path)
+    try:
+        yield
+    finally:
+        del _state.stack[depth:]
+        _state.mark()
+
+
+class _Tap(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        return gradients[0]
+
+
+def tap(x: torch.Tensor, name: str, role: str | None = None) -> torch.Tensor:
+    """`x`, passed through an identity operator that belongs to the component `name`: names one operand.
+
+    >>> y = tap(x, "skip") + f(x)
+    """
+    with component(name, role):
+        return _Tap.apply(x)  # type: ignore[no-any-return]  # torch leaves Function.apply untyped
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The marks of one recording."""
+
+    numbers: list[int]
+    places: list[Place]
+    roles: dict[str, str | None]
+
+    def place(self, sequence: int) -> Place:
+        """Where the operator with this sequence number was recorded."""
+        at = bisect_right(self.numbers, sequence) - 1
+        return self.places[at] if at >= 0 else OUTSIDE
+
+
+def recorded() -> Recorded:
+    """All marks of this thread that are still kept."""
+    return Recorded(list(_state.numbers), list(_state.places), dict(_state.roles))
+
+
+@contextmanager
+def watch_modules(model: nn.Module | None) -> Iterator[None]:
+    """Let every call of a module of `model` leave marks while the block runs."""
+    outer = _state.watched
+    depth = len(_state.stack)
+    if outer is None:
+        _state.numbers.clear()
+        _state.places.clear()
+        _state.calls.clear()
+    _state.watched = module_names(model)
+    # Global hooks: two registrations in all instead of two a module, and user modules stay untouched.
+    before = module_hooks.register_module_forward_pre_hook(_before_forward)
+    after = module_hooks.register_module_forward_hook(_after_forward)
+    try:
+        yield
+    finally:
+        before.remove()
+        after.remove()
+        _state.watched = outer
+        del _state.stack[depth:]
+        _state.mark()
+
+
+def module_names(model: nn.Module | None) -> dict[int, str]:
+    """Path of every module of the model by identity; the model itself is `"<model>"`, a shared module its first name."""
+    if model is None:
+        return {}
+    return {id(module): name or ROOT for name, module in model.named_modules()}
+
+
+def _before_forward(module: nn.Module, args: Any) -> None:
+    path = _state.watched.get(id(module)) if _state.watched is not None else None
+    if path is not None:
+        _state.enter(path)
+
+
+def _after_forward(module: nn.Module, args: Any, output: Any) -> None:
+    if _state.watched is not None and id(module) in _state.watched:
+        _state.leave()

@@ -1,0 +1,23 @@
+"""Reading tensors by address from compiled code."""
+
+from __future__ import annotations
+
+import numba as nb
+from numba.core import types
+from numba.extending import intrinsic
+
+
+@intrinsic
+def _as_pointer(typingctx, address):  # type: ignore[no-untyped-def]  # numba's own calling convention
+    signature = types.voidptr(address)
+
+    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+    return signature, codegen
+
+
+@nb.njit(cache=True, nogil=True, inline="always")
+def array_at(address, length, like):
+    """The `length` elements at `address` as an array with the dtype of `like`; the caller keeps the memory alive."""
+    return nb.carray(_as_pointer(address), (length,), like.dtype)

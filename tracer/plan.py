@@ -1,0 +1,390 @@
+"""A plan: everything about a step that its structure decides, worked out once and replayed while the structure repeats.
+
+The plan holds the contracted graph (movement gone, as index maps), one use record for each operator edge, where each
+tensor that the compiled code reads is to be found, the component of every scalar, and the `Graph` that sinks are given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from gradtrace.tracer import movement
+from gradtrace.tracer.components import Recorded
+from gradtrace.tracer.errors import BudgetError, LossError
+from gradtrace.tracer.graph import Graph
+from gradtrace.tracer.inplace import copy_slices
+from gradtrace.tracer.kernels import layout as L
+from gradtrace.tracer.kernels.passes import PlanArrays
+from gradtrace.tracer.maps import IndexMap, Positions, fixed_map, joint_maps, sources_of
+from gradtrace.tracer.rules import Context, Use, attributes_of, uses_of
+from gradtrace.tracer.rules.base import Source
+from gradtrace.tracer.structure import Layout, describe
+from gradtrace.tracer.walk import Node, Walk
+
+Key = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a plan depends on besides the graph.
+
+    Attributes:
+        weights: whether maxprod is traced too (partials of one-to-one operands are then needed).
+        probe_budget: output scalars that may be probed, per operator.
+        scalar_budget: scalars that a step may have in all.
+    """
+
+    weights: bool = False
+    probe_budget: int = 4096
+    scalar_budget: int = 2**31 - 2
+
+
+@dataclass(slots=True)
+class Record:
+    """One row of the use table and what fills its pointer columns."""
+
+    tensor: int
+    node: int
+    use: Use
+    row: np.ndarray
+    keep: list[torch.Tensor] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Capture:
+    """A pointer slot and where each step finds its tensor."""
+
+    node: int
+    source: Source
+
+
+@dataclass
+class Plan:
+    """See the module's docstring. Node numbers are positions in a `Walk` of equal key."""
+
+    options: Options
+    arrays: PlanArrays
+    records: list[Record]
+    captures: list[Capture]
+    operators: list[int]
+    by_data: list[int]
+    refresh: dict[int, list[int]]
+    ids: dict[tuple[int, int], torch.Tensor]
+    tensors: list[tuple[int, int]]
+    aliases: dict[int, list[int]]
+    positions: Positions
+    layout: Layout
+    probed: set[int]
+    shapes: list[tuple[int, ...]]
+    leaf_of: dict[int, int]
+
+    @property
+    def graph(self) -> Graph:
+        """The operator graph that sinks are given."""
+        return self.layout.graph
+
+
+def plan_key(walk: Walk, recorded: Recorded) -> Key:
+    """Equal for two recordings exactly if one plan serves both."""
+    parts: list[Any] = [walk.root]
+    for node in walk.nodes:
+        if node.variable is not None:
+            parts.append((id(node.variable), node.variable.data_ptr(), node.shapes[0]))
+            continue
+        op = node.op
+        numbers = tuple(node.saved(name) for name in movement.ATTRIBUTES.get(op) or attributes_of(op))
+        parts.append((op, node.inputs, tuple(node.shapes), numbers, recorded.place(node.sequence)))
+    return tuple(parts)
+
+
+class _Builder:
+    def __init__(self, walk: Walk, recorded: Recorded, model: nn.Module | None, options: Options) -> None:
+        self.walk, self.recorded, self.model, self.options = walk, recorded, model, options
+        self.nodes = walk.nodes
+        self.read = {walk.root} | {i for node in self.nodes for i in node.inputs if i is not None}
+        self.ids: dict[tuple[int, int], torch.Tensor] = {}
+        self.possible: dict[tuple[int, int], set[int]] = {}
+        self.tensors: list[tuple[int, int]] = []
+        self.base: list[int] = []
+        self.aliases: dict[int, list[int]] = {}
+        self.operators: list[int] = []
+        self.by_data: list[int] = []
+        self.refresh: dict[int, list[int]] = {}
+        self.records: list[Record] = []
+        self.captures: list[Capture] = []
+        self.slots: dict[tuple[int, Source], int] = {}
+        self.probed: set[int] = set()
+
+    def build(self) -> Plan:
+        total = self._count_scalars()
+        self.positions = Positions(total)
+        self._place_leaves()
+        self.leaf_tensors = len(self.tensors)
+        for node in self.nodes[self.walk.leaves :]:
+            self._place_operator(node)
+        root_ids = self.ids[self.walk.root]
+        loss = int(root_ids.reshape(-1)[0])
+        if loss < 0:
+            raise LossError("The loss is a constant as far as autograd knows: no parameter has a path to it.")
+        bases = np.asarray(self.base, np.int64)
+        loss_tensor = int(np.searchsorted(bases, loss, side="right")) - 1
+        if loss_tensor < self.leaf_tensors:
+            raise LossError("The loss is an element of a parameter itself: no operator lies between them.")
+        for index in list(self.operators):
+            self._records_of(self.nodes[index])
+        layout = describe(
+            self.walk, self.recorded, self.model, self.tensors, self.leaf_tensors, self.aliases,
+            [(r.tensor, r.node, r.use.slot) for r in self.records], self.operators, loss_tensor, self._producer,
+            self._leaf_behind,
+        )  # fmt: skip
+        return Plan(
+            self.options, self._arrays(bases, layout, loss, loss_tensor), self.records, self.captures, self.operators,
+            self.by_data, self.refresh, self.ids, self.tensors, self.aliases, self.positions, layout, self.probed,
+            [tuple(self.nodes[n].shapes[o]) for n, o in self.tensors],
+            {id(n.variable): n.index for n in self.nodes[: self.walk.leaves]},
+        )  # fmt: skip
+
+    def _count_scalars(self) -> int:
+        total = sum(
+            shape.numel()
+            for node in self.nodes
+            if node.op not in movement.MOVEMENT
+            for at, shape in enumerate(node.shapes)
+            if node.variable is not None or (node.index, at) in self.read
+        )
+        if total > self.options.scalar_budget:
+            raise BudgetError(
+                f"This step has {total:,} scalars, more than the budget of {self.options.scalar_budget:,}. "
+                "Trace a smaller batch or sequence, or raise scalar_budget."
+            )
+        return total
+
+    def _new_tensor(self, node: int, output: int, shape: torch.Size) -> torch.Tensor:
+        base = self.base[-1] + self._numel(self.tensors[-1]) if self.base else 0
+        self.tensors.append((node, output))
+        self.base.append(base)
+        return self.positions.range(base, shape.numel()).view(shape)
+
+    def _numel(self, tensor: tuple[int, int]) -> int:
+        return self.nodes[tensor[0]].shapes[tensor[1]].numel()
+
+    def _place_leaves(self) -> None:
+        """Leaves in the model's order; those that share storage are one."""
+        order = {id(p): at for at, p in enumerate(self.model.parameters())} if self.model is not None else {}
+        leaves = sorted(
+            self.nodes[: self.walk.leaves], key=lambda n: (order.get(id(n.variable), len(order)), n.index)
+        )
+        first: dict[tuple[int, int, torch.dtype], int] = {}
+        for node in leaves:
+            variable = node.variable
+            assert variable is not None  # leaves hold their variable
+            storage = (variable.data_ptr(), variable.numel(), variable.dtype)
+            twin = first.get(storage)
+            if twin is not None and variable.numel() and self._same_layout(twin, variable):
+                self.aliases[self.tensors.index((twin, 0))].append(node.index)
+                self.ids[(node.index, 0)] = self.ids[(twin, 0)].view(variable.shape)
+                self.possible[(node.index, 0)] = self.possible[(twin, 0)]
+                continue
+            first[storage] = node.index
+            tensor = len(self.tensors)
+            self.ids[(node.index, 0)] = self._new_tensor(node.index, 0, variable.shape)
+            self.possible[(node.index, 0)] = {tensor}
+            self.aliases[tensor] = [node.index]
+
+    def _same_layout(self, twin: int, variable: torch.Tensor) -> bool:
+        other = self.nodes[twin].variable
+        return other is not None and (
+            (other.shape == variable.shape and other.stride() == variable.stride())
+            or (other.is_contiguous() and variable.is_contiguous())
+        )
+
+    def _place_operator(self, node: Node) -> None:
+        operands = [None if i is None else self.ids[i] for i in node.inputs]
+        possible = set().union(*(self.possible[i] for i in node.inputs if i is not None))
+        rule = movement.MOVEMENT.get(node.op)
+        dynamic = node.op in movement.BY_DATA or any(i is not None and i[0] in self.refresh for i in node.inputs)
+        if node.op == "Embedding" and node.saved("scale_grad_by_freq"):
+            rule = None  # its backward scales: not movement
+        if rule is not None:
+            if dynamic:
+                self.by_data.append(node.index)
+                self.refresh[node.index] = []
+            for output, ids in enumerate(rule(node, operands)):
+                self.ids[(node.index, output)] = ids
+                self.possible[(node.index, output)] = possible
+            return
+        self.operators.append(node.index)
+        for output, shape in enumerate(node.shapes):
+            if (node.index, output) not in self.read:
+                continue
+            own = len(self.tensors)
+            ids = self._new_tensor(node.index, output, shape)
+            self.possible[(node.index, output)] = {own}
+            if node.op == "CopySlices":
+                ids = copy_slices(node, operands, ids, self.options.probe_budget)
+                self.possible[(node.index, output)] = possible | {own}
+                self.by_data.append(node.index)
+                self.refresh[node.index] = []
+            self.ids[(node.index, output)] = ids
+
+    def _records_of(self, node: Node) -> None:
+        """Records of all uses of one operator: one for each tensor that an operand can come from."""
+        uses = uses_of(self.context(node))
+        dynamic = any(i is not None and i[0] in self.refresh for i in node.inputs)
+        if any(use.probed for use in uses):
+            self.probed.add(node.index)
+        bases = torch.tensor(self.base)
+        made = []
+        for use in uses:
+            source = node.inputs[use.slot]
+            assert source is not None  # rules skip constants
+            if dynamic or use.probed:
+                owners = [(t, 0, use.ids.numel()) for t in sorted(self.possible[source])]
+            else:
+                owners = sources_of(use.ids, bases, self.positions)
+            shared = self.fill_row(node, use)
+            for tensor, lo, hi in owners:
+                record = Record(tensor, node.index, use, shared.row.copy(), shared.keep)
+                record.row[L.LO], record.row[L.HI] = lo, hi
+                made.append(len(self.records))
+                self.records.append(record)
+        if dynamic:
+            self.refresh.setdefault(node.index, made)
+
+    def context(self, node: Node) -> Context:
+        return Context(
+            node,
+            [None if i is None else self.ids[i] for i in node.inputs],
+            [o for o in range(len(node.shapes)) if (node.index, o) in self.read],
+            self.positions,
+            self.options.weights,
+            self.options.probe_budget,
+        )
+
+    def fill_row(self, node: Node, use: Use) -> Record:
+        row, keep = encode(use, self.positions)
+        row[L.OP] = node.index
+        row[L.TARGET] = self.tensors.index((node.index, use.output)) if use.output else self._target(node.index, 0)
+        for column, source in use.sources.items():
+            row[column] = self._slot(node.index, source)
+        return Record(-1, node.index, use, row, keep)
+
+    def _target(self, node: int, output: int) -> int:
+        if not hasattr(self, "_tensor_at"):
+            self._tensor_at = {t: at for at, t in enumerate(self.tensors)}
+        return self._tensor_at[(node, output)]
+
+    def _slot(self, node: int, source: Source) -> int:
+        key = (node, source)
+        if key not in self.slots:
+            self.slots[key] = len(self.captures)
+            self.captures.append(Capture(node, source))
+        return self.slots[key]
+
+    def _producer(self, node: Node, slot: int) -> tuple[int, int] | None:
+        """The operator that made an operand through movement, and the first gate chunk met on the way (-1: none)."""
+        at, chunk = node.inputs[slot], -1
+        while at is not None:
+            made = self.nodes[at[0]]
+            if made.variable is not None:
+                return None
+            if made.op not in movement.MOVEMENT:
+                return made.index, chunk
+            if chunk < 0 and made.op in ("Split", "UnsafeSplit", "SplitWithSizes"):
+                chunk = at[1]
+            at = next((i for i in made.inputs if i is not None), None)
+        return None
+
+    def _leaf_behind(self, node: Node, slot: int) -> int | None:
+        """The leaf node that an operand is, through movement alone, or None."""
+        at = node.inputs[slot]
+        while at is not None:
+            made = self.nodes[at[0]]
+            if made.variable is not None:
+                return made.index
+            if made.op not in movement.MOVEMENT:
+                return None
+            at = made.inputs[0]
+        return None
+
+    def _arrays(self, bases: np.ndarray, layout: Layout, loss: int, loss_tensor: int) -> PlanArrays:
+        count = len(self.tensors)
+        uses = np.stack([r.row for r in self.records]) if self.records else np.zeros((0, L.WIDTH), np.int64)
+        owners = np.array([r.tensor for r in self.records], np.int64)
+        # Ties go to the consumer recorded first: records are made in forward order, slots ascending.
+        order = np.argsort(owners, kind="stable")
+        starts = np.searchsorted(owners[order], np.arange(count + 1))
+        comp_inner, comp_count, comp_table = layout.component_arrays()
+        return PlanArrays(
+            bases, np.array([self._numel(t) for t in self.tensors], np.int64), starts.astype(np.int64),
+            order.astype(np.int64), uses, np.array([r.use.constant for r in self.records], np.float64), comp_inner,
+            comp_count, comp_table, self._tracked(owners, uses, comp_count, comp_table), self.leaf_tensors, loss, loss_tensor,
+        )  # fmt: skip
+
+    def _tracked(self, owners: np.ndarray, uses: np.ndarray, count: np.ndarray, table: np.ndarray) -> np.ndarray:
+        """Tensors whose scalars may have candidates in different components."""
+        track = np.zeros(len(self.tensors), np.bool_)
+        blocks: dict[int, set[tuple[int, ...]]] = {}
+        crossing: set[int] = set()
+        for owner, row in zip(owners.tolist(), uses, strict=True):
+            target = int(row[L.TARGET])
+            blocks.setdefault(owner, set()).add(tuple(table[target, : count[target]].tolist()))
+            if row[L.KIND] != L.PAIRS and not (row[L.KIND] == L.MM and row[L.UK] != 1):
+                crossing.add(owner)
+        for owner, kinds in blocks.items():
+            members = {c for kind in kinds for c in kind}
+            aligned = (
+                len(kinds) == 1
+                and owner not in crossing
+                and next(iter(kinds)) == tuple(table[owner, : count[owner]].tolist())
+            )
+            track[owner] = len(members) > 1 and not aligned
+        return track
+
+
+def encode(use: Use, positions: Positions) -> tuple[np.ndarray, list[torch.Tensor]]:
+    """The static columns of a use's record, and the tables that its addresses point into."""
+    row = np.zeros(L.WIDTH, np.int64)
+    keep: list[torch.Tensor] = []
+    row[L.KIND] = use.kind
+    for column in (L.VALUES, L.WEIGHTS, L.A, L.B, L.ROW_WEIGHT):
+        row[column] = -1
+    if use.kind == L.PAIRS:
+        if use.probed:
+            dims, maps = (1, 1, use.ids.numel()), [IndexMap(0, (0, 0, 0), None), IndexMap(0, (0, 0, 0), None)]
+        else:
+            assert use.outs is not None  # PAIRS rules give both maps
+            dims, maps = joint_maps([use.ids, use.outs], positions)
+        _write_map(row, keep, maps[1], L.OUT_TABLE, L.OUT_START, (L.OUT_S0, L.OUT_S1, L.OUT_S2))
+        source = maps[0]
+    else:
+        dims = tuple(use.ids.shape)  # type: ignore[assignment]  # rules lay these out in three dimensions
+        source = fixed_map(use.ids, positions)
+    _write_map(row, keep, source, L.ID_TABLE, L.ID_START, (L.ID_S0, L.ID_S1, L.ID_S2))
+    row[L.D0], row[L.D1], row[L.D2] = dims
+    row[L.LO], row[L.HI] = 0, use.ids.numel()
+    for column, number in use.fields.items():
+        row[column] = number
+    return row, keep
+
+
+def _write_map(
+    row: np.ndarray, keep: list[torch.Tensor], m: IndexMap, table: int, start: int, strides: Sequence[int]
+) -> None:
+    if m.table is not None:
+        keep.append(m.table)
+        row[table] = m.table.data_ptr()
+    row[start] = m.start
+    for column, stride in zip(strides, m.strides, strict=True):
+        row[column] = stride
+
+
+def build_plan(walk: Walk, recorded: Recorded, model: nn.Module | None, options: Options) -> Plan:
+    """Plan one recording; must run before its backward (probing and in-place writes read the nodes themselves)."""
+    return _Builder(walk, recorded, model, options).build()

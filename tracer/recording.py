@@ -1,0 +1,38 @@
+"""Recording a forward pass with kernels whose operators autograd shows one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+OPAQUE = {
+    "MkldnnRnnLayer": "nn.LSTM, nn.GRU and nn.RNN",
+    "CudnnRnn": "nn.LSTM, nn.GRU and nn.RNN",
+    "Miopen": "nn.LSTM, nn.GRU and nn.RNN",
+    "ScaledDotProductFlashAttentionForCpu": "scaled_dot_product_attention",
+    "ScaledDotProductFlashAttention": "scaled_dot_product_attention",
+    "ScaledDotProductEfficientAttention": "scaled_dot_product_attention",
+    "ScaledDotProductCudnnAttention": "scaled_dot_product_attention",
+}
+"""Fused operators that hide what happens inside, and what records them."""
+
+
+@contextmanager
+def traceable_kernels() -> Iterator[None]:
+    """Record recurrent modules and attention with decomposed kernels; what it changes is put back on leaving.
+
+    Turns oneDNN and cuDNN off and picks the plain-math attention. Values differ from the fused kernels' by rounding only.
+    """
+    onednn, cudnn = torch._C._get_mkldnn_enabled(), torch._C._get_cudnn_enabled()
+    # Not torch.backends.mkldnn.flags: it also sets a TF32 switch that warns on machines without Intel GPUs.
+    torch._C._set_mkldnn_enabled(False)
+    torch._C._set_cudnn_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch._C._set_mkldnn_enabled(onednn)
+        torch._C._set_cudnn_enabled(cudnn)

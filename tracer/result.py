@@ -1,0 +1,255 @@
+"""`Trace`: what `trace` returns, and what can be asked of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from gradtrace.tracer.errors import LookupTraceError
+from gradtrace.tracer.graph import Graph
+from gradtrace.tracer.kernels import tree
+from gradtrace.tracer.plan import Plan
+from gradtrace.tracer.routes import collapse
+from gradtrace.tracer.solve import Solved
+from gradtrace.tracer.steptrace import BatchTrace, route_text
+from gradtrace.tracer.summary import summarise
+from gradtrace.tracer.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One operator scalar that a trace crosses.
+
+    Attributes:
+        op: autograd's node name without its `BackwardN` ending.
+        index: index tuple into that operator's output.
+        component: path of the innermost component of that scalar, or None.
+        weight: w(u, v), the partial on the edge from the previous scalar.
+        gradient: g_u of this scalar.
+        vertex: `Vertex.idx` of the operator in the trace's graph.
+    """
+
+    op: str
+    index: tuple[int, ...]
+    component: str | None
+    weight: float
+    gradient: float
+    vertex: int
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """The trace of one scalar: from the first operator that it crosses to the loss.
+
+    Attributes:
+        hops: the scalars crossed, in order; the last one is the loss.
+        gradient: gradient of the scalar at which the trace starts.
+        margin: least ratio of winner to runner-up on the way (`inf` where nothing competed).
+        concentration: |product of the weights| over |gradient|.
+        route: the components crossed, repeats collapsed, as one line.
+    """
+
+    hops: tuple[Hop, ...]
+    gradient: float
+    margin: float
+    concentration: float
+    route: str
+
+    @property
+    def parameter_gradient(self) -> float:
+        """Same as `gradient`."""
+        return self.gradient
+
+
+class Trace:
+    """One traced step. Tables are lists of rows (`row.share` and `row["share"]`), in the first mode unless one is named."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        solved: dict[str, Solved],
+        loss: float,
+        top_routes: int,
+        scale: float,
+        batch_size: int | None,
+        batch: str,
+    ) -> None:
+        self._plan, self._solved = plan, solved
+        self.loss = loss
+        self._top_routes, self._scale, self._batch_size, self._batch = top_routes, scale, batch_size, batch
+        self._summaries: dict[str, BatchTrace] = {}
+
+    @property
+    def graph(self) -> Graph:
+        """The operator graph."""
+        return self._plan.graph
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """Modes traced."""
+        return tuple(self._solved)
+
+    @property
+    def closed(self) -> int:
+        """Operators traced by a closed rule."""
+        return len(self._plan.operators) - len(self._plan.probed)
+
+    @property
+    def probed(self) -> int:
+        """Operators traced by probing."""
+        return len(self._plan.probed)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know about this trace, one sentence each."""
+        return ()
+
+    def batch_trace(self, mode: str | None = None) -> BatchTrace:
+        """Everything that a sink keeps of this batch in one mode."""
+        mode = self._mode(mode)
+        if mode not in self._summaries:
+            self._summaries[mode] = summarise(
+                self._solved[mode], self.loss, self._batch, self._top_routes, self._scale, self._batch_size
+            )
+        return self._summaries[mode]
+
+    def path(
+        self, start: str | torch.Tensor, index: int | tuple[int, ...] = (), mode: str | None = None
+    ) -> Path | None:
+        """The trace of one scalar, or None if it is dead or unread.
+
+        Args:
+            start: name of a parameter, the parameter, or any tensor that the loss's graph recorded.
+            index: index tuple into it, or a flat index.
+            mode: mode to answer in.
+
+        Raises:
+            LookupTraceError: no such parameter, index or recorded tensor.
+        """
+        solved = self._solved[self._mode(mode)]
+        tensor, flat = self._locate(start, index)
+        if tensor is None:
+            return None
+        ids = int(solved.plan.base[tensor]) + flat
+        rows = solved.trace_rows(ids)
+        columns = solved.columns[rows]
+        if columns[0, tree.LENGTH] < 0:
+            return None
+        return self._as_path(solved, columns, tensor, flat)
+
+    def _as_path(self, solved: Solved, columns: np.ndarray, tensor: int, flat: int) -> Path:
+        plan, layout = solved.plan, self._plan.layout
+        hops = []
+        for at in range(1, len(columns)):
+            scalar = int(columns[at, tree.ID])
+            owner = int(np.searchsorted(plan.base, scalar, side="right")) - 1
+            inside = scalar - int(plan.base[owner])
+            vertex = self.graph.vertices[layout.vertex_of_tensor[owner]]
+            numbers, inner = layout.parts[owner]
+            number = numbers[(inside // max(inner, 1)) % len(numbers)]
+            shape = self._plan.shapes[owner]
+            hops.append(
+                Hop(
+                    vertex.op,
+                    tuple(int(i) for i in np.unravel_index(inside, shape)) if shape else (),
+                    layout.paths[number] if number >= 0 else None,
+                    float(columns[at - 1, tree.PARTIAL]),
+                    self._gradient(solved, owner, inside),
+                    vertex.idx,
+                )
+            )
+        gradient = self._gradient(solved, tensor, flat)
+        product = float(columns[0, tree.LOG_PRODUCT])
+        crossed: list[str] = []
+        previous: str | None = None
+        for hop in hops:
+            if hop.component is not None and hop.component != previous:
+                crossed.append(hop.component)
+            previous = hop.component
+        return Path(
+            tuple(hops),
+            gradient,
+            float(columns[0, tree.LEAST_MARGIN]),
+            math.exp(product - math.log(abs(gradient))) if gradient and math.isfinite(gradient) else math.inf,
+            route_text(collapse(crossed)),
+        )
+
+    def _gradient(self, solved: Solved, tensor: int, index: int) -> float:
+        gradient = solved.gradients[tensor]
+        return 0.0 if gradient is None else float(gradient[index]) / self._scale
+
+    def components(self, mode: str | None = None) -> Table:
+        """Rows: component, share, mass, traffic, visits, own, foreign, contested, won, flow."""
+        return Table.of(self.batch_trace(mode).components)
+
+    def parameters(self, mode: str | None = None) -> Table:
+        """Rows: parameter, vertex, shape, traffic, mass, dead, unread, non_finite, strongest, routes."""
+        batch = self.batch_trace(mode)
+        routes = [[r for r in batch.routes if r.parameter == p.parameter] for p in batch.parameters]
+        return Table.of(batch.parameters, routes=routes)
+
+    def routes(self, k: int = 20, mode: str | None = None, parameter: str = "*") -> Table:
+        """The first k routes by mass (and "other"): parameter, route, traffic, mass, share, rank, text."""
+        rows = [r for r in self.batch_trace(mode).routes if r.parameter == parameter]
+        rows = [r for r in rows if r.rank <= k or r.route is None]
+        return Table.of(rows, text=[r.text for r in rows])
+
+    def edges(self, mode: str | None = None) -> Table:
+        """Operator edges: idx, source, target, slot, flow, peak, traffic, mass, dominant."""
+        batch = self.batch_trace(mode)
+        columns = {name: getattr(batch, name).tolist() for name in ("flow", "peak", "traffic", "mass", "dominant")}
+        return Table.of(batch.graph.edges, **columns)
+
+    def vertices(self) -> Table:
+        """Operators, parameters and constants: idx, kind, op, name, component, shape, time."""
+        return Table.of(self.graph.vertices)
+
+    def _mode(self, mode: str | None) -> str:
+        if mode is None:
+            return next(iter(self._solved))
+        if mode not in self._solved:
+            raise LookupTraceError(f"This trace has no mode {mode!r}; it has {', '.join(self._solved)}.")
+        return mode
+
+    def _locate(self, start: Any, index: int | tuple[int, ...]) -> tuple[int | None, int]:
+        """(plan tensor, flat index) of a scalar; tensor None for a parameter that nothing read."""
+        if isinstance(start, torch.Tensor):
+            return self._locate_tensor(start, index)
+        found = next((p for p in self._plan.layout.parameters if p.name == start), None)
+        if found is None:
+            names = [p.name for p in self._plan.layout.parameters]
+            raise LookupTraceError(f"No traced parameter is called {start!r}. There are: {', '.join(names) or 'none'}.")
+        return found.tensor, flat_index(index, found.shape, found.name)
+
+    def _locate_tensor(self, start: torch.Tensor, index: int | tuple[int, ...]) -> tuple[int | None, int]:
+        captured = next(iter(self._solved.values())).captured
+        ids = captured.find(start)
+        if ids is None:
+            raise LookupTraceError(
+                f"This tensor (shape {tuple(start.shape)}) is no traced parameter and was not recorded on the way to the loss."
+            )
+        flat = flat_index(index, tuple(start.shape), "the tensor")
+        scalar = int(ids.reshape(-1)[flat])
+        if scalar < 0:
+            return None, 0
+        base = self._plan.arrays.base
+        tensor = int(np.searchsorted(base, scalar, side="right")) - 1
+        return tensor, scalar - int(base[tensor])
+
+
+def flat_index(index: int | tuple[int, ...], shape: tuple[int, ...], name: str) -> int:
+    """Flat position of an index tuple (or of a flat index); refuses what lies outside."""
+    try:
+        if isinstance(index, int):
+            count = math.prod(shape)
+            if not -count <= index < count:
+                raise ValueError
+            return index % count
+        wrapped = tuple(i % n if -n <= i < n else n for i, n in zip(index, shape, strict=True))
+        return int(np.ravel_multi_index(wrapped, shape)) if shape else 0
+    except ValueError:
+        raise LookupTraceError(f"Index {index!r} does not fit {name}, whose shape is {shape}.") from None

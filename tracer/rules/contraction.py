@@ -1,0 +1,159 @@
+"""Bilinear contractions: every scalar of one factor meets a whole line of the other, so the choice is a (max, ×) product."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from gradtrace.tracer.kernels.layout import (
+    A_S0, A_SK, A_SM, B_S0, B_SK, B_SN, MM, U0, U1, U2, UK, WEIGHTS, A, B, K,
+)  # fmt: skip
+from gradtrace.tracer.rules.base import Context, Source, Use
+from gradtrace.tracer.walk import Node
+
+
+def _dense(tensor: torch.Tensor) -> tuple[int, ...]:
+    """Strides in which the step has to present this tensor: its own where they cover memory without gaps or repeats."""
+    order = sorted(range(tensor.dim()), key=lambda d: (-tensor.stride(d), d))
+    expected = 1
+    for dim in reversed(order):
+        if tensor.shape[dim] != 1 and tensor.stride(dim) != expected:
+            return torch.empty(tensor.shape, device="meta").stride()
+        expected *= tensor.shape[dim]
+    return tensor.stride()
+
+
+def _product(
+    context: Context, left: int, right: int, names: tuple[str, str], constant: float, vector: bool = False
+) -> list[Use]:
+    """Uses of both factors of out[n, r, o] = Σ_i left[n, r, i] · right[n, i, o]."""
+    node = context.node
+    output = context.outputs[0]
+    shape = node.shapes[output]
+    x_ids, y_ids = context.ids[left], context.ids[right]
+    x, y = node.saved(names[0]), node.saved(names[1])
+    batched = len(shape) == 3
+    n = shape[0] if batched else 1
+    rows = shape[-1] if vector else shape[-2]
+    cols = 1 if vector else shape[-1]
+    uses = []
+    if x_ids is not None and y is not None:
+        # left[n, r, i]: max over o of |right[n, i, o] · g[n, r, o]|
+        strides = _dense(y)
+        y_n, (y_i, y_o) = (strides[0] if batched else 0), (strides[-2:] if not vector else (strides[0], 0))
+        inner = y.shape[0] if vector else y.shape[-2]
+        uses.append(
+            Use(
+                left,
+                output,
+                x_ids.reshape(n, rows, inner),
+                MM,
+                sources={B: Source("saved", right, names[1], strides=strides)},
+                fields={
+                    A: -1, A_S0: rows * cols, A_SK: 1, A_SM: cols, B_S0: y_n, B_SK: y_o, B_SN: y_i, K: cols,
+                    U0: rows * cols, U1: cols, U2: 0, UK: 1,
+                },
+                constant=constant,
+            )
+        )  # fmt: skip
+    if y_ids is not None and x is not None:
+        # right[n, i, o]: max over r of |left[n, r, i] · g[n, r, o]|
+        strides = _dense(x)
+        x_n, (x_r, x_i) = (strides[0] if batched else 0), strides[-2:]
+        inner = x.shape[-1]
+        ids = y_ids.reshape(n, inner, cols)
+        # The inner loop runs along the dimension in which the factor's own storage is contiguous.
+        if ids.stride(1) <= ids.stride(2):
+            use = Use(
+                right, output, ids.transpose(1, 2), MM,
+                sources={B: Source("saved", left, names[0], strides=strides)},
+                fields={
+                    A: -1, A_S0: rows * cols, A_SK: cols, A_SM: 1, B_S0: x_n, B_SK: x_r, B_SN: x_i, K: rows,
+                    U0: rows * cols, U1: 1, U2: 0, UK: cols,
+                },
+                constant=constant,
+            )  # fmt: skip
+        else:
+            use = Use(
+                right, output, ids, MM,
+                sources={A: Source("saved", left, names[0], strides=strides)},
+                fields={
+                    B: -1, A_S0: x_n, A_SK: x_r, A_SM: x_i, B_S0: rows * cols, B_SK: cols, B_SN: 1, K: rows,
+                    U0: rows * cols, U1: 0, U2: 1, UK: cols,
+                },
+                constant=constant,
+            )  # fmt: skip
+        uses.append(use)
+    return uses
+
+
+def _number(node: Node, name: str) -> float:
+    value = node.saved(name)
+    return 1.0 if value is None else float(value)
+
+
+def _added(context: Context, factor: float) -> list[Use]:
+    """The summand of addmm and its kin: read by every output scalar to which it is broadcast."""
+    ids = context.ids[0]
+    if ids is None:
+        return []
+    output = context.outputs[0]
+    return [Use(0, output, ids.expand(context.node.shapes[output]), outs=context.out_index(output), constant=factor)]
+
+
+def _mm(context: Context) -> list[Use]:
+    return _product(context, 0, 1, ("self", "mat2"), 1.0)
+
+
+def _addmm(context: Context) -> list[Use]:
+    alpha, beta = _number(context.node, "alpha"), _number(context.node, "beta")
+    return _added(context, beta) + _product(context, 1, 2, ("mat1", "mat2"), alpha)
+
+
+def _baddbmm(context: Context) -> list[Use]:
+    alpha, beta = _number(context.node, "alpha"), _number(context.node, "beta")
+    return _added(context, beta) + _product(context, 1, 2, ("batch1", "batch2"), alpha)
+
+
+def _mv(context: Context) -> list[Use]:
+    return _matrix_vector(context, 0, 1, ("self", "vec"), 1.0)
+
+
+def _addmv(context: Context) -> list[Use]:
+    alpha, beta = _number(context.node, "alpha"), _number(context.node, "beta")
+    return _added(context, beta) + _matrix_vector(context, 1, 2, ("mat", "vec"), alpha)
+
+
+def _matrix_vector(context: Context, left: int, right: int, names: tuple[str, str], constant: float) -> list[Use]:
+    """out[r] = Σ_i m[r, i] · v[i]: a matrix scalar has one consumer, a vector scalar one in each row."""
+    node, output = context.node, context.outputs[0]
+    rows = node.shapes[output][0]
+    index = context.positions(rows).view(-1, 1)
+    uses = []
+    for slot, other, name in ((left, right, names[1]), (right, left, names[0])):
+        ids = context.ids[slot]
+        if ids is None:
+            continue
+        inner = ids.shape[-1]
+        shape = (rows, inner)
+
+        def spread(node: Node, name: str = name, shape: tuple[int, int] = shape) -> torch.Tensor:
+            value: torch.Tensor = node.saved(name)
+            return value.expand(shape)
+
+        use = Use(slot, output, ids.expand(shape), outs=index.expand(shape), constant=constant)
+        use.sources[WEIGHTS] = Source("derived", slot, derive=spread)
+        uses.append(use)
+    return uses
+
+
+CONTRACTIONS: dict[str, Callable[[Context], list[Use]]] = {
+    "Mm": _mm,
+    "Addmm": _addmm,
+    "Bmm": _mm,
+    "Baddbmm": _baddbmm,
+    "Mv": _mv,
+    "Addmv": _addmv,
+}
+"""Rule by operator name."""

@@ -1,0 +1,127 @@
+"""Operators whose scalar edges can be listed: each position has one operand scalar and one output scalar.
+
+Elementwise operators (broadcast operands are read once for every copy), reductions, and operators with a single output.
+Where every operand scalar has one consumer, |w·g| is the operand's own |gradient|, which the engine works out anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from gradtrace.tracer.kernels.layout import VALUES, WEIGHTS
+from gradtrace.tracer.rules.base import Context, Source, Use
+from gradtrace.tracer.walk import Node, as_signed
+
+ELEMENTWISE = frozenset(
+    """Add Sub Rsub Mul Div Neg Abs Sgn Exp Exp2 Expm1 Log Log2 Log10 Log1P Sqrt Rsqrt Pow Reciprocal Square Sin Cos Tan
+    Asin Acos Atan Sinh Cosh Tanh Asinh Acosh Atanh Sigmoid LogSigmoid Relu Relu6 LeakyRelu Elu Celu Gelu Silu Mish
+    Softplus Hardtanh Hardsigmoid Hardswish Hardshrink Softshrink Threshold RreluWithNoise PreluKernel Clamp ClampMin
+    ClampMax Maximum Minimum Fmax Fmin Erf Erfc Erfinv Lerp Addcmul Addcdiv Atan2 Hypot Xlogy Xlog1Py Logaddexp Logaddexp2
+    Logit Lgamma Digamma Sinc Special NanToNum Fmod Remainder Floor Ceil Round Trunc Frac NativeDropout FusedDropout
+    Deg2Rad Rad2Deg Copysign Ldexp Heaviside Sign MulBackwardScalar MseLoss L1Loss SmoothL1Loss HuberLoss
+    BinaryCrossEntropy BinaryCrossEntropyWithLogits KlDiv SoftMarginLoss Tap _Tap""".split()
+)
+"""Output scalar i reads scalar i of each operand, broadcast to the output's shape. (The losses: without reduction.)"""
+
+REDUCTIONS = frozenset(
+    "Sum Mean Nansum Prod Amax Amin Max Min Logsumexp Std Var LinalgVectorNorm Norm Median Nanmedian Mode Kthvalue".split()
+)
+"""Each operand scalar is read by one output scalar, found by dropping the reduced dimensions."""
+
+_CONSTANT_ONE = frozenset({"Add", "Sub", "Tap", "_Tap"})
+
+
+def elementwise(context: Context) -> list[Use]:
+    """Rule for `ELEMENTWISE`: one consumer a scalar, or one for each copy of a broadcast scalar."""
+    node, output = context.node, context.outputs[0]
+    shape = node.shapes[output]
+    uses = []
+    for slot, ids in enumerate(context.ids):
+        if ids is None:
+            continue
+        use = Use(slot, output, ids.expand(shape), outs=context.out_index(output))
+        constant = _constant(node, slot)
+        if constant is not None:
+            use.constant = constant
+        elif ids.numel() == shape.numel():
+            use.sources[VALUES] = Source("gradient", slot)
+            if context.weights:
+                use.sources[WEIGHTS] = Source("ones", slot)
+        else:
+            use.sources[WEIGHTS] = Source("ones", slot)
+        uses.append(use)
+    return uses
+
+
+def single_output(context: Context) -> list[Use]:
+    """Any operator with one output scalar: whatever it computes, each operand scalar has that one consumer."""
+    uses = []
+    for slot, ids in enumerate(context.ids):
+        if ids is not None:
+            uses.append(_one_consumer(context, slot, ids, context.positions(1).view(()).expand(ids.shape)))
+    return uses
+
+
+def reduction(context: Context) -> list[Use]:
+    """Rule for `REDUCTIONS` over some of the dimensions."""
+    output = context.outputs[0]
+    ids = context.ids[0]
+    assert ids is not None  # a reduction has one operand, and the node would not exist if that were a constant
+    shape = list(ids.shape)
+    for dim in reduced_dims(context.node, ids.dim()):
+        shape[dim] = 1
+    outs = context.positions(context.node.shapes[output].numel()).view(shape).expand(ids.shape)
+    return [_one_consumer(context, 0, ids, outs)]
+
+
+def reduced_dims(node: Node, dims: int) -> list[int]:
+    """Dimensions that a reduction drops, non-negative; all where it names none."""
+    saved = node.saved("dim")
+    if saved is None or (isinstance(saved, tuple) and not saved):
+        return list(range(dims))
+    listed = saved if isinstance(saved, tuple | list) else (saved,)
+    return [as_signed(d) % max(dims, 1) for d in listed] if dims else []
+
+
+def _one_consumer(context: Context, slot: int, ids: torch.Tensor, outs: torch.Tensor) -> Use:
+    use = Use(slot, context.outputs[0], ids, outs=outs)
+    if context.node.op == "Sum":
+        return use
+    use.sources[VALUES] = Source("gradient", slot)
+    if context.weights:
+        use.sources[WEIGHTS] = Source("ones", slot)
+    return use
+
+
+def _constant(node: Node, slot: int) -> float | None:
+    """The weight of an operand whose partial is the same number everywhere, or None."""
+    if node.op == "Neg":
+        return -1.0
+    if node.op not in _CONSTANT_ONE:
+        return None
+    if slot == 0:
+        return 1.0
+    alpha = float(node.saved("alpha") if node.saved("alpha") is not None else 1)
+    return -alpha if node.op == "Sub" else alpha
+
+
+def _nll(context: Context) -> list[Use]:
+    """nll_loss without reduction: row b of [B, C] is read by output b."""
+    ids = context.ids[0]
+    assert ids is not None  # targets take no gradient
+    outs = context.positions(ids.shape[0]).view(-1, 1).expand(ids.shape)
+    return [_one_consumer(context, 0, ids, outs)]
+
+
+def _glu(context: Context) -> list[Use]:
+    """Both halves along the split dimension are read by the output at the same place."""
+    ids = context.ids[0]
+    assert ids is not None  # GLU has one operand
+    index = context.out_index()
+    return [_one_consumer(context, 0, ids, torch.cat([index, index], context.node.saved_int("dim")))]
+
+
+PAIRED: dict[str, Callable[[Context], list[Use]]] = {"NllLoss": _nll, "Glu": _glu}
+"""Operators with a pairing of their own."""
