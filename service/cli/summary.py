@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("epoch", "component", "share", "foreign_share", "win_rate")
 PERCENT = ("share", "foreign_share", "win_rate")
-PER_EPOCH = 6
+PER_EPOCH = 8
 """Components shown of each epoch in the table for people; the other formats have all."""
 MOST = 1000
 """Components of each epoch in the other formats, at most."""

@@ -15,17 +15,27 @@ PROBE_SIZE = 64
 PIXELS, CLASSES = 64, 10
 
 
+class Hidden(nn.Linear):
+    """A linear layer with ReLU and dropout: one component."""
+
+    def __init__(self, inputs: int, outputs: int, dropout: float) -> None:
+        super().__init__(inputs, outputs)
+        self.dropout = dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[batch, outputs] of [batch, inputs]."""
+        x = nn.functional.relu(super().forward(x))
+        return nn.functional.dropout(x, self.dropout, self.training) if self.dropout else x
+
+
 class DigitsMlp(nn.Module):
-    """Linear layers with ReLU between them; components `hidden.0`, `hidden.1`, ... and `head`."""
+    """Hidden layers and a linear head; components `hidden.0`, `hidden.1`, ... and `head`."""
 
     def __init__(self, hidden: int, layers: int, dropout: float) -> None:
         super().__init__()
         widths = [PIXELS] + [hidden] * layers
-        self.hidden = nn.ModuleList(
-            nn.Sequential(nn.Linear(i, o), nn.ReLU(), *([nn.Dropout(dropout)] if dropout else []))
-            for i, o in pairwise(widths)
-        )
-        self.head = nn.Linear(widths[-1], CLASSES)
+        self.hidden = nn.ModuleList(Hidden(i, o, dropout) for i, o in pairwise(widths))
+        self.head = nn.Linear(hidden, CLASSES)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits [batch, 10] for pixels [batch, 64] in [0, 1]."""
