@@ -87,6 +87,27 @@ class ComponentMap:
         return [self.of[int(graph.target[e])] for e in edges]
 
 
+def common(paths: set[str | None]) -> str | None:
+    """The innermost component that contains all of `paths`; None if one of them belongs to none."""
+    if None in paths or not paths:
+        return None
+    lines = [[] if p == ROOT else str(p).split(".") for p in paths]
+    shared = []
+    for parts in zip(*lines, strict=False):
+        if len(set(parts)) > 1:
+            break
+        shared.append(parts[0])
+    return ".".join(shared) or ROOT
+
+
+def node_components(graph: ScalarGraph, components: ComponentMap) -> dict[int, str | None]:
+    """Component of each operator as a whole: what its scalars have in common."""
+    of: dict[int, set[str | None]] = {}
+    for v in graph.vertices[graph.crossing[graph.vertices]]:
+        of.setdefault(int(graph.owner[v]), set()).add(components.of[v])
+    return {position: common(paths) for position, paths in of.items()}
+
+
 def component_map(graph: ScalarGraph, model: nn.Module, operators: dict[int, str | None]) -> ComponentMap:
     """Components of all vertices, from the component of each operator node (by position)."""
     of: list[str | None] = [None] * graph.size

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.oracle.components import ComponentMap
+from tests.oracle.components import ComponentMap, node_components
 from tests.oracle.oracle import Oracle
 from tests.oracle.routes import route
 from tests.oracle.scalar_graph import ScalarGraph
@@ -93,6 +93,10 @@ class Judge:
         for node, vertex in zip(self.graph.operators, vertices, strict=True):
             if tuple(vertex.shape) != node.shapes[0]:
                 self.say(f"shape of {vertex.name}: got {vertex.shape}, expected {node.shapes[0]}")
+        wholes = node_components(self.graph, self._components())
+        for node, vertex in zip(self.graph.operators, vertices, strict=True):
+            if vertex.component != wholes[node.position]:
+                self.say(f"component of {vertex.name}: got {vertex.component!r}, expected {wholes[node.position]!r}")
         loss = [v for v in vertices if v.kind == "loss"]
         owner = int(self.graph.owner[self.graph.loss])
         if owner in self.vertex_of and [v.idx for v in loss] != [self.vertex_of[owner]]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tests.oracle.components import ROOT, inside
+from tests.oracle.components import ROOT, inside, node_components
 from tests.oracle.oracle import Oracle
 from tests.oracle.routes import route
 from tests.oracle.summary import LivePath, Summary, structural_edges, summarise
@@ -112,10 +112,16 @@ class ReferenceTrace:
             if node is not None:
                 vertex_of[node.position] = len(vertices)
                 vertices.append(Record(idx=len(vertices), kind="parameter", op="", name=name, shape=node.shapes[0]))
+        wholes = node_components(g, self.oracle.components)
         for node in g.operators:
             vertex_of[node.position] = len(vertices)
             kind = "loss" if node.position == g.owner[g.loss] else "operator"
-            vertices.append(Record(idx=len(vertices), kind=kind, op=node.name, name=node.name, shape=node.shapes[0]))
+            whole = wholes[node.position]
+            vertices.append(
+                Record(
+                    idx=len(vertices), kind=kind, op=node.name, name=node.name, shape=node.shapes[0], component=whole
+                )
+            )
         keys = sorted((vertex_of[s], vertex_of[t], slot) for s, t, slot in structural_edges(g) if s in vertex_of)
         edges = [Record(idx=i, source=s, target=t, slot=slot) for i, (s, t, slot) in enumerate(keys)]
         return Record(vertices=vertices, edges=edges, components=[Record(path=n) for n in names]), vertex_of

@@ -9,7 +9,7 @@ from itertools import groupby
 
 import numpy as np
 
-from tests.oracle.components import ComponentMap, inside
+from tests.oracle.components import ComponentMap, inside, node_components
 from tests.oracle.routes import route
 from tests.oracle.scalar_graph import ScalarGraph
 from tests.oracle.traces import Traces
@@ -118,8 +118,10 @@ def _component(
     member = np.array([inside(c, name) for c in components.of])
     operator = graph.crossing
     within = member & operator  # a parameter counts as outside: entering from it is entering
-    enters = within[graph.target] & ~within[graph.source] if len(graph.source) else np.zeros(0, dtype=bool)
-    flows = products[enters]
+    # Flow is of operator edges: an operator whose scalars lie in several parts lies in what these have in common.
+    nodes = {p for p, c in node_components(graph, components).items() if inside(c, name)}
+    whole = np.isin(graph.owner, list(nodes)) & operator
+    flows = products[whole[graph.target] & ~whole[graph.source]] if len(graph.source) else products
     total.flow = float(flows[np.isfinite(flows)].sum())
     contested = {}
     for path in paths:
