@@ -29,7 +29,6 @@ ALLOWED_PROCEDURES = frozenset(
         "db.schema.visualization",
         "db.schema.nodetypeproperties",
         "db.schema.reltypeproperties",
-        "dbms.components",
     }
 )
 """Procedures that only describe what the store holds, in lower case."""

@@ -250,5 +250,5 @@ class Question:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The end of a sentence that names close matches: `"; did you mean runs?"`, or `"."` where nothing is close."""
-    near = difflib.get_close_matches(word, list(known), n=3, cutoff=0.5)
+    near = difflib.get_close_matches(word, list(known), n=3, cutoff=0.6)
     return f"; did you mean {' or '.join(near)}?" if near else "."

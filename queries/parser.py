@@ -30,7 +30,7 @@ from typing import Any
 
 from gradtrace.queries.lexer import parameters, returned_columns, tokens
 from gradtrace.queries.model import COLUMN_TYPES, GROUPS, PARAMETER_TYPES, Column, Lookup, Parameter, Question
-from gradtrace.tracer.errors import QueryError
+from gradtrace.tracer.errors import QueryError, QueryParameterError
 
 SUBGRAPH_MARK = "// === subgraph ==="
 
@@ -60,7 +60,7 @@ def parse(name: str, text: str) -> Question:
     """
     try:
         return _parse(name, text)
-    except ValueError as error:
+    except (ValueError, QueryParameterError) as error:
         raise QuestionFileError(f"{name}.cypher: {error}") from error
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any, LiteralString, TypeVar, cast
+from typing import Any, TypeVar
 
 from neo4j import READ_ACCESS, WRITE_ACCESS, Driver, Query, Session
 from neo4j.exceptions import AuthError, ConfigurationError, DriverError, Neo4jError, ServiceUnavailable, SessionExpired
@@ -29,6 +29,7 @@ ROW_CAP = 10_000
 
 _GRACE = 5.0  # seconds beyond the limit after which a server that does not look at its clock is left alone
 _FETCH = 500
+_MOST = 5_000  # values among which a misspelt one is looked for
 _Result = TypeVar("_Result")
 
 # The driver logs the server's hints; without this, Python prints them on stderr where an application set up no logging.
@@ -40,7 +41,7 @@ class Library:
 
     Args:
         driver: a driver connected to the store; it stays the caller's to close.
-        database: name of the database.
+        database: name of the database; None for the one that the server gives this user.
         timeout: seconds that a question may take.
         limit: most rows of an answer.
 
@@ -51,7 +52,7 @@ class Library:
     """
 
     def __init__(
-        self, driver: Driver, database: str = "neo4j", *, timeout: float = TIMEOUT, limit: int = ROW_CAP
+        self, driver: Driver, database: str | None = "neo4j", *, timeout: float = TIMEOUT, limit: int = ROW_CAP
     ) -> None:
         self._driver = driver
         self._database = database
@@ -163,7 +164,7 @@ class Library:
             for record in session.run(_query(text, seconds), asked):
                 yield {key: plain(value) for key, value in record.items()}
 
-    def complete(self, name: str, parameter: str, prefix: str = "", **params: object) -> list[str]:
+    def complete(self, name: str, parameter: str, prefix: str = "", /, **params: object) -> list[str]:
         """Values that a parameter may take, for the shell.
 
         Args:
@@ -215,11 +216,14 @@ class Library:
             if parameter.default_from is not None and value is None:
                 yield f"There is nothing to take a default {parameter.name} from: the store holds no such steps yet."
                 return
-            if parameter.complete_from is None or given.get(parameter.name) is None or not isinstance(value, str):
+            if parameter.complete_from is None or value == parameter.default or given.get(parameter.name) is None:
                 continue
-            known = self.complete(question.name, parameter.name, **asked)
-            if known and value not in known:
-                yield f"There is no {parameter.name} {value!r} there{did_you_mean(value, known)}"
+            known = self.complete(question.name, parameter.name, **{**asked, "most": _MOST})
+            if known and str(value) not in known:
+                near = did_you_mean(str(value), known)
+                if isinstance(value, int):
+                    near = f"; the nearest is {min(known, key=lambda k: abs(int(k) - value))}."
+                yield f"There is no {parameter.name} {value!r} there{near}"
                 return
 
     def _collect(
@@ -299,7 +303,7 @@ class Library:
 
 
 def _query(text: str, timeout: float) -> Query:
-    return Query(cast(LiteralString, text), timeout=timeout)
+    return Query(text, timeout=timeout)
 
 
 def _changes(counters: object) -> tuple[str, ...]:

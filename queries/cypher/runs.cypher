@@ -1,6 +1,6 @@
 // question = "Which runs are stored, newest first, and how far did each get?"
 // group = "health"
-// about = "A run that was killed stays RUNNING until a later command notices; its steps are whole all the same."
+// about = "A run that was killed stays RUNNING until someone ends it; its stored steps are whole all the same."
 //
 // [parameters]
 // status = { type = "text", optional = true, choices = ["RUNNING", "FINISHED", "INTERRUPTED", "FAILED"], about = "Only runs with this status." }
@@ -18,7 +18,7 @@
 // last_step = { type = "int", unit = "step", about = "The last one of them.", null = "no step is stored yet" }
 // epoch = { type = "int", unit = "epoch", about = "Epoch of the last traced step.", null = "no step is stored yet" }
 // loss = { type = "float", unit = "loss", about = "Loss of the last traced step.", null = "no step is stored yet" }
-// parameters = { type = "texts", about = "Hyperparameters as name=value, by name." }
+// parameters = { type = "texts", about = "Hyperparameters as name=value, by name; empty ones are left out." }
 // reason = { type = "text", about = "Why it ended as it did.", null = "nobody gave a reason" }
 //
 // [example]
@@ -32,22 +32,18 @@
 // epoch = 2
 // loss = 2.13
 // parameters = ["lr=0.002", "seed=0"]
-MATCH (r:Run)
+MATCH (r:Run)-[:IN]->(x:Experiment)
 WHERE ($status IS NULL OR r.status = $status)
   AND ($workload IS NULL OR r.workload = $workload)
-  AND ($experiment IS NULL OR EXISTS { (r)-[:IN]->(:Experiment {name: $experiment}) })
-WITH r ORDER BY r.started DESC, r.id DESC LIMIT $limit
-OPTIONAL MATCH (r)-[:IN]->(x:Experiment)
-CALL (r) {
-  OPTIONAL MATCH (s:Step) WHERE s.run = r.id AND s.step >= 0
-  RETURN s ORDER BY s.run DESC, s.step DESC LIMIT 1
-}
+  AND ($experiment IS NULL OR x.name = $experiment)
+WITH r, x ORDER BY r.started DESC, r.id DESC LIMIT $limit
+OPTIONAL MATCH (s:Step {run: r.id, step: r.last_step})
 RETURN r.id AS run, r.workload AS workload, x.name AS experiment, r.status AS status, r.started AS started,
-       COUNT { (r)-[:HAS_STEP]->() } AS steps, s.step AS last_step, s.epoch AS epoch, s.loss AS loss,
+       coalesce(r.steps, 0) AS steps, s.step AS last_step, s.epoch AS epoch, s.loss AS loss,
        COLLECT {
          UNWIND keys(r) AS k
          WITH k WHERE k STARTS WITH 'param_'
-         RETURN substring(k, 6) + '=' + coalesce(toString(r[k]), 'null') ORDER BY k
+         RETURN substring(k, 6) + '=' + toString(r[k]) AS parameter ORDER BY parameter
        } AS parameters,
        r.reason AS reason
 ORDER BY started DESC, run DESC
