@@ -230,7 +230,10 @@ def _operands(rng: np.random.Generator, operators: int, parameters: int, constan
 
 
 def _homes(operators: int) -> list[str | None]:
-    """Component of each operator: embed, a recurrence, highway layers, head, and the loss outside of the model."""
+    """Component of each operator: embed, a recurrence, highway layers, head, and the loss outside of the model.
+
+    The operators of a component stand together, as they do where a module runs.
+    """
     layers = max(1, min(12, operators // 15))
     homes: list[str | None] = []
     for n in range(operators - 1):
@@ -238,10 +241,12 @@ def _homes(operators: int) -> list[str | None]:
         if part < 0.1:
             homes.append("embed")
         elif part < 0.4:
-            homes.append(f"rnn.{int((part - 0.1) / 0.1)}.{('forget_gate', 'carry', 'cell')[n % 3]}")
+            time, place = divmod((part - 0.1) / 0.1, 1)
+            homes.append(f"rnn.{int(time)}.{('forget_gate', 'carry', 'cell')[int(3 * place)]}")
         elif part < 0.9:
-            layer = f"layers.{min(layers - 1, int((part - 0.4) / 0.5 * layers))}"
-            homes.append((layer, f"{layer}.carry", f"{layer}.transform")[n % 3])
+            number, place = divmod((part - 0.4) / 0.5 * layers, 1)
+            layer = f"layers.{min(layers - 1, int(number))}"
+            homes.append((f"{layer}.transform", f"{layer}.carry", layer)[int(3 * place)])
         else:
             homes.append("<model>" if n % 5 == 0 else "head")
     return [*homes, None]

@@ -264,9 +264,9 @@ class Neo4jSink:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise SinkFullError(
-                    f"The queue of the sink of {self._store.uri} is full: {len(self._waiting)} steps wait, and this "
-                    f"one was not taken (on_full={self._on_full!r}, queue_timeout={self._queue_timeout:g} s). Trace less often, "
-                    "raise queue_steps, or look at what slows the store."
+                    f"The queue of the sink of {self._store.uri} is full: {len(self._waiting)} steps wait, and this one "
+                    f"was not taken (on_full={self._on_full!r}, queue_timeout={self._queue_timeout:g} s). Trace less "
+                    "often, raise queue_steps, or look at what slows the store."
                 )
             self._changed.wait(left)
         self._check_open()

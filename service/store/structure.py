@@ -1,8 +1,8 @@
 """What steps and runs share: architectures, graphs, routes and paths, each written once by whoever needs it first.
 
 Every function runs inside a managed transaction, may be repeated, and sorts keys before it locks, so that writers wait
-for each other instead of locking each other out. A node's writer is the one whose MERGE created it; it adds what belongs
-to the node in the same transaction, so that a node that is seen is whole.
+for each other instead of locking each other out. A node's writer is the one whose MERGE created it; it adds what
+belongs to the node in the same transaction, so that a node that is seen is whole.
 """
 
 from __future__ import annotations
@@ -257,7 +257,7 @@ def _graph(writer: _Writer, graph: Graph, token: str) -> None:
 
 
 def _routes(writer: _Writer, need: Structure, token: str) -> None:
-    """Routes are shared by all architectures; the crossings of each go with the first of its components to be crossed."""
+    """Routes are shared by architectures: the crossings of one are there if the first of its components is crossed."""
     wanted = sorted(need.routes)
     crossed, rows = [], []
     for key, architecture in wanted:

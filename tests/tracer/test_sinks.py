@@ -7,31 +7,18 @@ import logging
 import math
 import subprocess
 import sys
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from pathlib import Path
 
-import numpy as np
 import pytest
+
 from gradtrace.tracer.errors import SinkClosedError, SinkError
 from gradtrace.tracer.sinks import JsonlSink, MemorySink, Sink, read_jsonl
 from gradtrace.tracer.steptrace import BatchTrace, StepTrace
-
+from tests.same import same
 from tests.synthetic import check, make_graph, run_record, step_trace
 
 BOTH = {"modes": ("greedy", "maxprod"), "batches": ("training", "probe")}
-
-
-def same(a: object, b: object) -> bool:
-    """Equality of plain data, where NaN equals NaN and arrays have equal types."""
-    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
-        return a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
-    if is_dataclass(a) and type(a) is type(b):
-        return all(same(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
-    if isinstance(a, tuple) and isinstance(b, tuple):
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
-    if isinstance(a, float) and isinstance(b, float) and math.isnan(a):
-        return math.isnan(b)
-    return type(a) is type(b) and a == b
 
 
 @pytest.mark.parametrize("vertices,parameters,structure", [(40, 6, 0), (5, 1, 0), (90, 12, 3)])

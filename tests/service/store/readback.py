@@ -1,0 +1,244 @@
+"""Read runs back from the store through plain Cypher: what the store holds, as StepTraces."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from neo4j import Driver
+
+from gradtrace.service.local import ServerInfo
+from gradtrace.tracer.graph import Component, Edge, Graph, Vertex
+from gradtrace.tracer.steptrace import (
+    BatchTrace,
+    ComponentShare,
+    DominantPath,
+    ParameterTrace,
+    RouteShare,
+    StepTrace,
+)
+from tests.same import same
+
+LABELS = {
+    *("Architecture", "Component", "Graph", "Vertex", "Parameter", "Path", "Route", "Experiment", "Run", "Step"),
+    *("Trace", "Epoch", "Migration"),
+}
+TYPES = {
+    *("OFFERS", "PART_OF", "HAS", "BELONGS_TO", "EDGE", "VISITS", "ON", "TAKES", "CROSSES", "IN", "HAS_STEP"),
+    *("HAS_TRACE", "DOMINANT", "TOP", "LEFT", "CARRIES", "FOLLOWS", "EPOCH_SHARE", "HAS_EPOCH"),
+}
+
+
+def ask(driver: Driver, query: str, **parameters: Any) -> list[Any]:
+    """Rows of a query; the bare values where it has one column."""
+    with driver.session(database="neo4j", notifications_min_severity="OFF") as session:
+        rows = [record.values() for record in session.run(query, **parameters)]
+    return [row[0] for row in rows] if rows and len(rows[0]) == 1 else rows
+
+
+def address(server: ServerInfo) -> tuple[str, str, str]:
+    """What a sink's constructor wants."""
+    return server.uri, server.user, server.password
+
+
+def graph_of(driver: Driver, fingerprint: str) -> Graph:
+    """A graph with its component tree."""
+    (row,) = ask(driver, "MATCH (g:Graph {fingerprint: $f}) RETURN properties(g), 0", f=fingerprint)
+    properties = row[0]
+    vertices = ask(
+        driver,
+        "MATCH (:Graph {fingerprint: $f})-[:HAS]->(v:Vertex) OPTIONAL MATCH (v)-[:BELONGS_TO]->(c:Component) "
+        "RETURN v.idx, v.kind, v.op, v.name, c.path, v.shape, v.time, v:Parameter, v.component, v.key ORDER BY v.idx",
+        f=fingerprint,
+    )
+    for v in vertices:
+        assert v[7] == (v[1] == "parameter") and v[8] == v[4] and v[9] == f"{fingerprint}:{v[0]}"
+    edges = ask(
+        driver,
+        "MATCH (:Graph {fingerprint: $f})-[:HAS]->(a)-[e:EDGE]->(b) RETURN e.idx, a.idx, b.idx, e.slot ORDER BY e.idx",
+        f=fingerprint,
+    )
+    components = ask(
+        driver,
+        "MATCH (a:Architecture {hash: $a})-[:OFFERS]->(c:Component) OPTIONAL MATCH (c)-[:PART_OF]->(p) "
+        "RETURN c.path, c.name, c.role, c.depth, p.path, c.key, a.name ORDER BY c.depth, c.path",
+        a=properties["architecture"],
+    )
+    for c in components:
+        assert c[5] == f"{properties['architecture']}:{c[0]}" and c[6] == properties["name"]
+    graph = Graph(
+        properties["name"],
+        tuple(Vertex(*v[:5], tuple(v[5]), v[6]) for v in vertices),
+        tuple(Edge(*e) for e in edges),
+        tuple(Component(*c[:5]) for c in components),
+        properties["folded"],
+    )
+    assert (properties["vertices"], properties["edges"]) == (len(vertices), len(edges))
+    assert properties["fingerprint"] == fingerprint == graph.fingerprint
+    assert properties["architecture"] == graph.architecture_hash
+    return graph
+
+
+def steps_of(driver: Driver, run: str) -> list[StepTrace]:
+    """All steps of a run, by step; rows within a trace are in `arranged` order."""
+    graphs: dict[str, Graph] = {}
+    made = []
+    for properties, fingerprint in ask(
+        driver,
+        "MATCH (:Run {id: $run})-[:HAS_STEP]->(s:Step)-[:ON]->(g:Graph) RETURN properties(s), g.fingerprint "
+        "ORDER BY s.step",
+        run=run,
+    ):
+        s = properties
+        assert s["key"] == f"{run}:{s['step']}" and s["run"] == run
+        traces = []
+        for t, on in ask(
+            driver,
+            "MATCH (:Step {key: $key})-[:HAS_TRACE]->(t:Trace)-[:ON]->(g:Graph) RETURN properties(t), g.fingerprint",
+            key=s["key"],
+        ):
+            if on not in graphs:
+                graphs[on] = graph_of(driver, on)
+            assert t["key"] == f"{s['key']}:{t['mode']}:{t['batch']}"
+            assert (t["batch"] == s["batch"]) == ("flow" not in t) == ("peak" not in t)
+            assert on == fingerprint or t["batch"] != s["batch"]
+            traces.append(_trace(driver, t, s, graphs[on]))
+        step = StepTrace(run, s["step"], s["epoch"], s["loss"], tuple(traces), tuple(s["watched"]), tuple(s["notes"]))
+        assert step.non_finite == s["non_finite"]
+        made.append(arranged(step))
+    return made
+
+
+def _trace(driver: Driver, t: dict[str, Any], s: dict[str, Any], graph: Graph) -> BatchTrace:
+    key = t["key"]
+    dominant = {
+        d["parameter"]: _path(driver, d, p)
+        for d, p in ask(
+            driver, "MATCH (:Trace {key: $key})-[d:DOMINANT]->(p:Path) RETURN properties(d), properties(p)", key=key
+        )
+    }
+    parameters = [
+        ParameterTrace(
+            v["name"],
+            v["idx"],
+            tuple(v["shape"]),
+            x["traffic"],
+            x["mass"],
+            x["dead"],
+            x["unread"],
+            x["non_finite"],
+            dominant.pop(v["name"], None),
+        )
+        for x, v in ask(
+            driver, "MATCH (:Trace {key: $key})-[l:LEFT]->(v:Parameter) RETURN properties(l), properties(v)", key=key
+        )
+    ]
+    assert not dominant
+    components = [
+        ComponentShare(component=path, **c)
+        for path, c in ask(
+            driver, "MATCH (:Trace {key: $key})-[c:CARRIES]->(n:Component) RETURN n.path, properties(c)", key=key
+        )
+    ]
+    routes = [
+        RouteShare(
+            x["parameter"],
+            None if r["hash"] == "other" else tuple(r["components"]),
+            x["traffic"],
+            x["mass"],
+            x["share"],
+            x["rank"],
+        )
+        for x, r in ask(
+            driver, "MATCH (:Trace {key: $key})-[x:TOP]->(r:Route) RETURN properties(x), properties(r)", key=key
+        )
+    ]
+    return BatchTrace(
+        mode=t["mode"],
+        batch=t["batch"],
+        graph=graph,
+        loss=t["loss"],
+        flow=np.array(t.get("flow", s["flow"]), np.float64),
+        peak=np.array(t.get("peak", s["peak"]), np.float64),
+        traffic=np.array(t["traffic"], np.int64),
+        mass=np.array(t["mass"], np.float64),
+        dominant=np.array(t["dominant"], bool),
+        non_finite=t["non_finite"],
+        parameters=tuple(parameters),
+        components=tuple(components),
+        routes=tuple(routes),
+        consistent=t["consistent"],
+    )
+
+
+def _path(driver: Driver, d: dict[str, Any], p: dict[str, Any]) -> DominantPath:
+    visits = ask(driver, "MATCH (:Path {hash: $h})-[x:VISITS]->(v) RETURN v.idx ORDER BY x.pos", h=p["hash"])
+    assert visits == p["vertices"]
+    return DominantPath(
+        vertices=tuple(p["vertices"]),
+        **{name: tuple(d.get(name, ())) for name in ("index", "weight", "gradient")},
+        **{name: d[name] for name in ("scalar", "parameter_gradient", "mass", "share", "margin", "concentration")},
+        **{name: d.get(name) for name in ("example", "time")},
+    )
+
+
+def arranged(step: StepTrace) -> StepTrace:
+    """`step` with its traces and their rows in an order of their own, so that two can be compared."""
+    traces = sorted(step.traces, key=lambda t: (t.batch, t.mode))
+    return replace(
+        step,
+        traces=tuple(
+            replace(
+                t,
+                parameters=tuple(sorted(t.parameters, key=lambda p: p.vertex)),
+                components=tuple(sorted(t.components, key=lambda c: c.component)),
+                routes=tuple(sorted(t.routes, key=lambda r: (r.parameter, r.rank))),
+            )
+            for t in traces
+        ),
+    )
+
+
+def as_stored(step: StepTrace) -> StepTrace:
+    """`arranged`, without the path arrays that the store leaves out: beyond the 8 strongest and the watched."""
+    made = []
+    for t in step.traces:
+        live = [p for p in t.parameters if p.strongest is not None]
+        kept = {p.parameter for p in sorted(live, key=lambda p: -p.mass)[:8]} | set(step.watched)
+        rows = [
+            p
+            if p.strongest is None or p.parameter in kept
+            else replace(p, strongest=replace(p.strongest, index=(), weight=(), gradient=()))
+            for p in t.parameters
+        ]
+        made.append(replace(t, parameters=tuple(rows)))
+    return arranged(replace(step, traces=tuple(made)))
+
+
+def assert_whole(driver: Driver, run: str, steps: list[StepTrace]) -> None:
+    """The store holds exactly `steps` of the run, each of them whole."""
+    held = steps_of(driver, run)
+    assert [s.step for s in held] == [s.step for s in steps]
+    for found, sent in zip(held, steps, strict=True):
+        assert same(found, as_stored(sent)), f"step {sent.step}"
+
+
+def census(driver: Driver) -> dict[str, int]:
+    """Number of nodes by label and of relationships by type."""
+    nodes = ask(driver, "MATCH (n) UNWIND labels(n) AS label RETURN label, count(*)")
+    return dict(nodes + ask(driver, "MATCH ()-[r]->() RETURN type(r), count(*)"))
+
+
+def fill(driver: Driver) -> dict[str, int]:
+    """A digest of all properties: nothing may change it when nothing is to change. Locks and clocks are left out."""
+    rows = ask(
+        driver,
+        "MATCH (n) UNWIND keys(n) AS k WITH labels(n)[0] AS l, k, n WHERE NOT k IN ['lock', 'updated', 'ended'] "
+        "RETURN l + '.' + k, count(*)",
+    )
+    more = ask(driver, "MATCH ()-[n]->() UNWIND keys(n) AS k RETURN type(n) + '.' + k, count(*)")
+    sums = ask(driver, "MATCH ()-[f:FOLLOWS]->() RETURN 'follows', sum(f.steps)")
+    sums += ask(driver, "MATCH ()-[f:EPOCH_SHARE]->() RETURN 'shares', sum(f.steps)")
+    sums += ask(driver, "MATCH (e:Epoch) RETURN 'epochs', sum(e.steps)")
+    return dict(rows + more + sums)

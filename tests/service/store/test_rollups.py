@@ -1,0 +1,167 @@
+"""Rollups: kept equals what the steps add up to, and a rebuild changes nothing."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import pytest
+from neo4j import Driver
+
+from gradtrace.service.local import ServerInfo
+from gradtrace.service.store import Neo4jSink, rebuild_rollups
+from gradtrace.tracer.errors import StoreError
+from gradtrace.tracer.steptrace import StepTrace
+from tests.service.store.readback import address, ask
+from tests.synthetic import run_record, step_trace
+
+BOTH = {"modes": ("greedy", "maxprod"), "batches": ("training", "probe")}
+Rows = dict[tuple[Any, ...], dict[str, Any]]
+
+
+def held(driver: Driver, run: str) -> tuple[Rows, Rows, Rows, list[Any]]:
+    """The rollups of a run: paths, shares, epochs by what they are of, and the run's own numbers."""
+    follows = ask(
+        driver,
+        "MATCH (:Run {id: $run})-[f:FOLLOWS]->(p:Path)-[:ON]->(g) RETURN properties(f), g.fingerprint, p.vertices",
+        run=run,
+    )
+    shares = ask(driver, "MATCH (:Run {id: $run})-[e:EPOCH_SHARE]->(c) RETURN properties(e), c.path", run=run)
+    epochs = ask(
+        driver, "MATCH (:Run {id: $run})-[:HAS_EPOCH]->(e)-[:ON]->(g) RETURN properties(e), g.fingerprint", run=run
+    )
+    return (
+        {(f.pop("mode"), f.pop("batch"), f.pop("parameter"), g, tuple(v)): f for f, g, v in follows},
+        {(e.pop("mode"), e.pop("batch"), e.pop("epoch"), c): e for e, c in shares},
+        {(e.pop("mode"), e.pop("batch"), e.pop("epoch"), e.pop("graph"), g): e for e, g in epochs},
+        ask(driver, "MATCH (r:Run {id: $run}) RETURN r.steps, r.first_step, r.last_step", run=run)[0],
+    )
+
+
+def clean(value: float) -> float:
+    return value if math.isfinite(value) else 0.0
+
+
+def expected(steps: list[StepTrace]) -> tuple[Rows, Rows, Rows]:
+    """The same, added up here one by one."""
+    follows: Rows = defaultdict(lambda: {"steps": 0, "mass": 0.0, "at": []})
+    shares: Rows = defaultdict(lambda: defaultdict(float))
+    epochs: Rows = defaultdict(lambda: {"steps": 0, "losses": [], "at": [], "non_finite": 0})
+    for s in steps:
+        for t in s.traces:
+            total = sum(p.mass for p in t.parameters)
+            for p in t.parameters:
+                if p.strongest is not None:
+                    key = (t.mode, t.batch, p.parameter, t.graph.fingerprint, p.strongest.vertices)
+                    follows[key]["steps"] += 1
+                    follows[key]["mass"] += p.strongest.mass
+                    follows[key]["at"].append(s.step)
+            for c in t.components:
+                row = shares[t.mode, t.batch, s.epoch, c.component]
+                for name in ("share", "mass", "traffic", "visits", "own", "foreign", "contested", "won", "flow"):
+                    row[name] += clean(getattr(c, name))
+                row["total"] += total
+                row["steps"] += 1
+            e = epochs[t.mode, t.batch, s.epoch, t.graph.fingerprint, t.graph.fingerprint]
+            e["steps"] += 1
+            e["non_finite"] += t.non_finite
+            e["at"].append(s.step)
+            if math.isfinite(t.loss):
+                e["losses"].append(t.loss)
+            for name in ("flow", "peak", "traffic", "mass"):
+                values = np.nan_to_num(getattr(t, name).astype(float), nan=0.0, posinf=0.0, neginf=0.0)
+                before = e.get(name, np.zeros_like(values))
+                e[name] = np.maximum(before, values) if name == "peak" else before + values
+    return follows, shares, epochs
+
+
+def assert_true(driver: Driver, run: str, steps: list[StepTrace]) -> None:
+    """What is kept for the run is what `steps` add up to."""
+    follows, shares, epochs, own = held(driver, run)
+    f, s, e = expected(steps)
+    numbers = [step.step for step in steps]
+    assert own == [len(steps), min(numbers), max(numbers)]
+    assert set(follows) == set(f) and set(shares) == set(s) and set(epochs) == set(e)
+    for key, row in follows.items():
+        assert (row["steps"], row["first"], row["last"]) == (f[key]["steps"], min(f[key]["at"]), max(f[key]["at"]))
+        assert row["mass"] == pytest.approx(f[key]["mass"], rel=1e-12)
+    for key, row in shares.items():
+        n = s[key]["steps"]
+        assert row["steps"] == n
+        for name in ("mass", "total", "traffic", "own", "foreign", "contested", "won", "flow"):
+            assert row[name] == pytest.approx(s[key][name], rel=1e-9, abs=1e-12), (key, name)
+        for name in ("share", "visits"):
+            assert row[name] == pytest.approx(s[key][name] / n, rel=1e-9, abs=1e-12), (key, name)
+    for key, row in epochs.items():
+        want = e[key]
+        assert (row["steps"], row["non_finite"], row["finite_losses"]) == (
+            want["steps"],
+            want["non_finite"],
+            len(want["losses"]),
+        )
+        assert (row["first"], row["last"]) == (min(want["at"]), max(want["at"]))
+        loss = sum(want["losses"]) / len(want["losses"]) if want["losses"] else math.nan
+        assert row["loss"] == pytest.approx(loss, rel=1e-12, nan_ok=True)
+        for name in ("flow", "peak", "traffic", "mass"):
+            np.testing.assert_allclose(np.array(row[name], float), want[name], rtol=1e-12)
+
+
+def write(server: ServerInfo, steps: list[StepTrace], batch_steps: int) -> None:
+    with Neo4jSink(*address(server), batch_steps=batch_steps) as sink:
+        sink.open_run(run_record("r"))
+        for step in steps:
+            sink.write(step)
+
+
+@pytest.mark.parametrize("batch_steps", [1, 4, 50])
+def test_kept_is_true_and_rebuilt_equals_kept(clean_store: ServerInfo, driver: Driver, batch_steps: int) -> None:
+    steps = [step_trace("r", n, epoch=n // 6, novelty=0.3, **BOTH) for n in range(15)]
+    write(clean_store, steps[7:], batch_steps)
+    write(clean_store, steps[:9], batch_steps)  # out of order, and two of them a second time
+    assert_true(driver, "r", steps)
+    before = held(driver, "r")
+    rebuild_rollups(driver, "r")
+    assert_true(driver, "r", steps)
+    after = held(driver, "r")
+    assert [set(part) for part in before[:3]] == [set(part) for part in after[:3]] and before[3] == after[3]
+    for kept, rebuilt in zip(before[:3], after[:3], strict=True):
+        assert all(set(kept[key]) == set(rebuilt[key]) for key in kept)  # the same columns
+        assert all(kept[key]["key"] == rebuilt[key]["key"] for key in kept)
+
+
+def test_a_rebuild_repairs(clean_store: ServerInfo, driver: Driver) -> None:
+    steps = [step_trace("r", n, novelty=0.3) for n in range(4)]
+    write(clean_store, steps, 10)
+    for damage in (
+        "MATCH ()-[f:FOLLOWS]->() WITH f LIMIT 2 DELETE f",
+        "MATCH ()-[e:EPOCH_SHARE]->() SET e.won = e.won + 1",
+        "MATCH (e:Epoch) SET e.flow = [x IN e.flow | x * 2]",
+        "MATCH (r:Run) SET r.steps = 77",
+    ):
+        ask(driver, damage)
+        with pytest.raises(AssertionError):
+            assert_true(driver, "r", steps)
+        rebuild_rollups(driver, "r")
+        assert_true(driver, "r", steps)
+    write(clean_store, [step_trace("r", 9, novelty=0.3)], 10)  # and it goes on from there
+    assert_true(driver, "r", [*steps, step_trace("r", 9, novelty=0.3)])
+
+
+def test_other_runs_stay_as_they_are(clean_store: ServerInfo, driver: Driver) -> None:
+    with Neo4jSink(*address(clean_store)) as sink:
+        for run in ("a", "b"):
+            sink.open_run(run_record(run))
+            for n in range(3):
+                sink.write(step_trace(run, n))
+    before = held(driver, "b")
+    ask(driver, "MATCH (:Run {id: 'a'})-[f:FOLLOWS]->() DELETE f")
+    rebuild_rollups(driver, "a")
+    assert held(driver, "b") == before
+    assert_true(driver, "a", [step_trace("a", n) for n in range(3)])
+
+
+def test_an_unknown_run_is_told(clean_store: ServerInfo, driver: Driver) -> None:
+    with pytest.raises(StoreError, match="holds no run 'nobody'"):
+        rebuild_rollups(driver, "nobody")
