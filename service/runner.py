@@ -18,9 +18,11 @@ import numpy as np
 import torch
 
 from gradtrace.service.spec import RunSpec
+from gradtrace.service.suggest import choices
 from gradtrace.service.workloads.instance import Batch, WorkloadInstance
 from gradtrace.service.workloads.registry import find
 from gradtrace.tracer import Tracer
+from gradtrace.tracer.errors import SpecError
 from gradtrace.tracer.recording import traceable_kernels
 from gradtrace.tracer.sinks.protocol import Sink
 from gradtrace.tracer.steptrace import RunRecord
@@ -123,6 +125,9 @@ def run(spec: RunSpec, sink: Sink, *, run_id: str | None = None, hooks: RunHooks
     Returns:
         How it ended.
 
+    Raises:
+        SpecError: the workload refuses its parameters, or has no parameter of a watched name.
+
     Example:
         >>> from gradtrace.service.spec import spec_from_text
         >>> from gradtrace.tracer.sinks import MemorySink
@@ -134,6 +139,7 @@ def run(spec: RunSpec, sink: Sink, *, run_id: str | None = None, hooks: RunHooks
     run_id = run_id or new_run_id(spec.workload)
     with _threads(spec.threads):
         instance = build(spec)
+        _check_watched(spec, instance)
         record = RunRecord(run_id, spec.workload, spec.experiment, spec.record_parameters(), spec.modes)
         sink.open_run(record)
         try:
@@ -144,6 +150,13 @@ def run(spec: RunSpec, sink: Sink, *, run_id: str | None = None, hooks: RunHooks
             with contextlib.suppress(Exception):
                 sink.close_run(run_id, status, f"{type(error).__name__}: {error}")
             raise
+
+
+def _check_watched(spec: RunSpec, instance: WorkloadInstance) -> None:
+    known = [name for name, _ in instance.model.named_parameters()]
+    for name in spec.watch:
+        if name not in known:
+            raise SpecError(f"There is no parameter {name!r} to watch. {choices(name, known, 'Parameters')}")
 
 
 class _Loop:
@@ -172,6 +185,7 @@ class _Loop:
             on_error=spec.on_error,
             top_routes=spec.top_routes,
             watch=spec.watch,
+            batch_size=instance.batches.batch_size,
         )
 
     def run(self) -> RunResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -15,6 +16,7 @@ from gradtrace.tracer.errors import StoreAuthError
 
 RETRY_SECONDS = 30.0
 _CONNECT_SECONDS = 5.0
+_EMBEDDED_SECONDS = 8.0  # a dead embedded server comes back at another address: look for it soon
 
 
 @dataclass
@@ -33,12 +35,29 @@ class Store:
     driver: Driver = field(repr=False)
     server: ServerInfo | None = None
     _held: ExitStack = field(default_factory=ExitStack, repr=False)
+    _reopen: Callable[[ServerInfo], Store] | None = field(default=None, repr=False)
 
     def __enter__(self) -> Store:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def find_again(self) -> bool:
+        """After the embedded server went away: start it or find it anew, and connect to it at its new address.
+
+        Returns:
+            Whether there is a new connection; False for a server that is not ours, and for one that never went away.
+        """
+        if self.server is None or self._reopen is None:
+            return False
+        found = ensure_server(self.server.data, progress=False)
+        if found.pid == self.server.pid:
+            return False
+        new, old = self._reopen(found), self._held
+        self.uri, self.driver, self.server, self._held = new.uri, new.driver, new.server, new._held
+        old.close()
+        return True
 
     def close(self) -> None:
         """Close the connections; let the embedded server stop when nobody else uses it."""
@@ -80,7 +99,7 @@ def connect(
     database = database or settings.neo4j_database
     if uri is None:
         info = ensure_server(settings.data, progress=progress, idle=settings.idle)
-        return _open(info.uri, info.user, info.password, database or "neo4j", retry_seconds, schema, info)
+        return _embedded(info, database or "neo4j", retry_seconds, schema)
     if password is None and settings.neo4j_password is not None:
         password = settings.neo4j_password.get_secret_value()
     if password is None:
@@ -98,6 +117,13 @@ def open_store(
 ) -> Store:
     """Connect to a store whose address and credentials are known; settings play no part. Errors as with `connect`."""
     return _open(uri, user, password, database, retry_seconds, True, None)
+
+
+def _embedded(info: ServerInfo, database: str, retry_seconds: float, schema: bool) -> Store:
+    seconds = min(retry_seconds, _EMBEDDED_SECONDS)
+    store = _open(info.uri, info.user, info.password, database, seconds, schema, info)
+    store._reopen = lambda found: _embedded(found, database, retry_seconds, schema)
+    return store
 
 
 def _open(

@@ -13,7 +13,7 @@ from gradtrace.service.store.driver_errors import StoreTooLargeError, is_memory,
 from gradtrace.service.store.runs import announce, end
 from gradtrace.service.store.steps import MissingStructureError, Written, write_steps
 from gradtrace.service.store.structure import Known, Structure, write_structure
-from gradtrace.tracer.errors import StoreIntegrityError, UnknownGraphError
+from gradtrace.tracer.errors import StoreIntegrityError, StoreUnreachableError, UnknownGraphError
 from gradtrace.tracer.steptrace import RunRecord, StepTrace
 
 _RACES = 5
@@ -47,13 +47,21 @@ class BatchWriter:
             StoreError: a subclass that says what is wrong; none of the steps of the failed transaction is stored.
         """
         try:
-            with translated("writing steps", self._where), self._session() as session:
-                return self._write(session, steps, fences)
+            return self._try(steps, fences)
+        except StoreUnreachableError:
+            if not self.store.find_again():
+                raise
+            self._where = f"the store at {self.store.uri}"
+            return self._try(steps, fences)
         except StoreTooLargeError:
             if len(steps) == 1:
                 raise
             half = len(steps) // 2
             return self.write(steps[:half], fences) + self.write(steps[half:], fences)
+
+    def _try(self, steps: Sequence[StepTrace], fences: Mapping[str, int]) -> int:
+        with translated("writing steps", self._where), self._session() as session:
+            return self._write(session, steps, fences)
 
     def _session(self) -> Session:
         return self.store.driver.session(database=self.store.database)

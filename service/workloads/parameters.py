@@ -34,8 +34,8 @@ class CharLstmParameters(WorkloadParameters):
     embedding: int = Field(default=32, ge=1, le=2048, description="width of a character's embedding")
     layers: int = Field(default=1, ge=1, le=8, description="LSTM layers")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout between LSTM layers (needs two)")
-    sequence_length: int = Field(default=24, ge=2, le=1024, description="characters in a window")
-    characters: int = Field(default=48_000, ge=2_000, le=5_000_000, description="characters of training text")
+    sequence_length: int = Field(default=20, ge=2, le=1024, description="characters in a window")
+    characters: int = Field(default=32_000, ge=2_000, le=5_000_000, description="characters of training text")
 
 
 class DigitsMlpParameters(WorkloadParameters):

@@ -80,7 +80,7 @@ def test_log_spacing() -> None:
         (["--sink", "jsonl:"], "Say store, memory, or jsonl:PATH"),
         (["--sink", "jsonl:no/such/folder/x.jsonl"], "Name one in a folder that exists"),
         (["--experiment", "../x"], "experiment: "),
-        (["--watch", "no.such.weight", "--sink", "memory"], "no.such.weight"),
+        (["--watch", "head.wait", "--sink", "memory"], "no parameter 'head.wait' to watch. Did you mean head.weight"),
     ],
 )
 def test_wrong_arguments_are_refused_with_the_right_ones(arguments: list[str], words: str) -> None:

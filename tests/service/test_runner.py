@@ -79,6 +79,16 @@ def test_traces_every_nth_step_and_says_so() -> None:
         assert [t.mode for t in step.traces] == ["greedy", "maxprod"]
 
 
+def test_paths_know_their_example_and_time_step() -> None:
+    _, sink, instance = ran(spec_from_text("char-lstm", {**SMALL_LSTM, "steps": "2"}, every=1))
+    paths = [p.strongest for s in sink.steps.values() for t in s.traces for p in t.parameters if p.strongest]
+    assert paths
+    assert all(
+        p.example is not None and 0 <= p.example < instance.batches.batch_size for p in paths if p.time is not None
+    )
+    assert {p.time for p in paths} & set(range(5))
+
+
 def test_epochs_are_counted() -> None:
     seen: list[Progress] = []
     result, sink, instance = ran(

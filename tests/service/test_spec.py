@@ -27,8 +27,8 @@ def test_text_values_become_typed() -> None:
         "embedding": 32,
         "layers": 1,
         "dropout": 0.0,
-        "sequence_length": 24,
-        "characters": 48_000,
+        "sequence_length": 20,
+        "characters": 32_000,
     }
     assert (spec.every, spec.modes, spec.batch_names) == ("log", ("maxprod",), ("training",))
     assert spec_from_text("char-lstm", {}, batches="both").batch_names == ("training", "probe")
