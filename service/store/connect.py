@@ -12,10 +12,11 @@ from gradtrace.queries.schema import ensure_schema
 from gradtrace.service.local import ServerInfo, ensure_server, in_use
 from gradtrace.service.settings import load_settings
 from gradtrace.service.store.driver_errors import translated
-from gradtrace.tracer.errors import StoreAuthError
+from gradtrace.tracer.errors import StoreAuthError, StoreError
 
 RETRY_SECONDS = 30.0
 _CONNECT_SECONDS = 5.0
+_SCHEMES = ("bolt", "bolt+s", "bolt+ssc", "neo4j", "neo4j+s", "neo4j+ssc")
 _EMBEDDED_SECONDS = 8.0  # a dead embedded server comes back at another address: look for it soon
 
 
@@ -135,6 +136,9 @@ def _open(
     schema: bool,
     server: ServerInfo | None,
 ) -> Store:
+    if uri.partition("://")[0] not in _SCHEMES:
+        known = ", ".join(_SCHEMES)
+        raise StoreError(f"{uri!r} is no address of a store; it begins with one of {known}, as in bolt://host:7687.")
     with ExitStack() as held, translated("connecting", f"the store at {uri}"):
         if server is not None:
             held.enter_context(in_use(server))

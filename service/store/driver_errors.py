@@ -58,9 +58,9 @@ def translated(doing: str, where: str = "the store") -> Iterator[None]:
             f"{where} would not take the write while {doing}, though it was tried again and again ({error.code}). "
             "Are other programs holding locks?"
         ) from error
-    except ConfigurationError as error:
+    except (ConfigurationError, ValueError) as error:
         raise StoreError(
-            f"{where} cannot be used as an address: {_first_line(error)} It looks like bolt://host:7687."
+            f"{where} cannot be used while {doing}: {_first_line(error)}. An address looks like bolt://host:7687."
         ) from error
     except (Neo4jError, DriverError) as error:
         raise StoreError(f"{where} failed while {doing}: {_first_line(error)}") from error

@@ -118,6 +118,7 @@ class Neo4jSink:
         self._urgent = 0  # flushes that wait
         self._closed = False
         self._said_full = False
+        self._more_refused = 0  # steps refused since an error was raised, beyond the one that it names
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="gradtrace-neo4j-sink", daemon=True)
         self._thread.start()
@@ -207,11 +208,12 @@ class Neo4jSink:
         """
         self._check_open()
         with self._changed:
-            self._error, self._paused = None, False  # try again before complaining
+            if self._paused:  # try again before complaining
+                self._error, self._paused = None, False
             self._urgent += 1
             self._changed.notify_all()
             try:
-                while self._waiting and self._error is None:
+                while self._waiting and not self._paused:  # a refused step does not keep the others back
                     self._changed.wait()
             finally:
                 self._urgent -= 1
@@ -264,9 +266,9 @@ class Neo4jSink:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise SinkFullError(
-                    f"The queue of the sink of {self._store.uri} is full: {len(self._waiting)} steps wait, and this one "
-                    f"was not taken (on_full={self._on_full!r}, queue_timeout={self._queue_timeout:g} s). Trace less "
-                    "often, raise queue_steps, or look at what slows the store."
+                    f"The queue of the sink of {self._store.uri} is full: {len(self._waiting)} steps wait, and this "
+                    f"one was not taken (on_full={self._on_full!r}, queue_timeout={self._queue_timeout:g} s). Trace "
+                    "less often, raise queue_steps, or look at what slows the store."
                 )
             self._changed.wait(left)
         self._check_open()
@@ -277,6 +279,9 @@ class Neo4jSink:
         if error is not None:
             self._paused = False
             self._changed.notify_all()
+            if self._more_refused:
+                more = f"{self._more_refused} more were refused; `refused` lists them. {more}".rstrip()
+                self._more_refused = 0
             if more:
                 error.args = (f"{error.args[0]} {more}", *error.args[1:])
             raise error
@@ -335,7 +340,10 @@ class Neo4jSink:
         named.__cause__ = error
         with self._changed:
             self.refused.append((step, named))
-            self._error = self._error or named
+            if self._error is None:
+                self._error = named
+            else:
+                self._more_refused += 1
             self._drop(1)
 
     def _drop(self, count: int) -> None:

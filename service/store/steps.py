@@ -17,6 +17,7 @@ from neo4j import ManagedTransaction
 from gradtrace.service.store.keys import step_key
 from gradtrace.service.store.rollups import update_rollups
 from gradtrace.service.store.rows import StepRows, step_rows
+from gradtrace.service.store.structure import MissingStructureError
 from gradtrace.tracer.errors import StaleFenceError, StoreError, StoreIntegrityError, UnknownGraphError
 from gradtrace.tracer.steptrace import StepTrace
 
@@ -89,10 +90,6 @@ _DOMINANT = _linked(
         "gradient",
     ),
 )
-
-
-class MissingStructureError(StoreIntegrityError):
-    """Shared nodes that a writer took for stored are gone; it may write them again and repeat."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,6 +113,10 @@ CREATE (p)-[:VISITS {pos: pos}]->(v)
 """
 
 
+class MissingStructureError(StoreIntegrityError):
+    """Shared nodes that a writer took for stored are gone; it may write them again and repeat."""
+
+
 @dataclass
 class Structure:
     """Shared nodes that a batch of steps needs.
@@ -218,9 +222,10 @@ class _Writer:
         made = counters.nodes_created + counters.relationships_created
         self.created += made
         if expected is not None and made != expected:
-            raise StoreIntegrityError(
+            raise MissingStructureError(
                 f"Writing {what} created {made} nodes and relationships instead of {expected}; it was rolled back. "
-                "Something these belong to is missing in the store: was it pruned or restored while runs wrote to it?"
+                "Something that these belong to is missing: was the store pruned while runs wrote to it, or does a "
+                "route name a component that its graph does not list?"
             )
         return values
 

@@ -11,8 +11,8 @@ from neo4j.exceptions import ConstraintError, TransientError
 from gradtrace.service.store.connect import Store
 from gradtrace.service.store.driver_errors import StoreTooLargeError, is_memory, translated
 from gradtrace.service.store.runs import announce, end
-from gradtrace.service.store.steps import MissingStructureError, Written, write_steps
-from gradtrace.service.store.structure import Known, Structure, write_structure
+from gradtrace.service.store.steps import Written, write_steps
+from gradtrace.service.store.structure import Known, MissingStructureError, Structure, write_structure
 from gradtrace.tracer.errors import StoreIntegrityError, StoreUnreachableError, UnknownGraphError
 from gradtrace.tracer.steptrace import RunRecord, StepTrace
 
@@ -68,11 +68,11 @@ class BatchWriter:
 
     def _write(self, session: Session, steps: Sequence[StepTrace], fences: Mapping[str, int]) -> int:
         for attempt in range(_RACES):
-            need = self._known.missing(steps)
-            if need:
-                self.created += session.execute_write(_structure, need)
-                self._known.add(need)
             try:
+                need = self._known.missing(steps)
+                if need:
+                    self.created += session.execute_write(_structure, need)
+                    self._known.add(need)
                 written = session.execute_write(_steps, steps, fences)
             except (UnknownGraphError, MissingStructureError):
                 if attempt:
