@@ -144,14 +144,13 @@ def _print(raw: Side, ours: Side, rounds: list[list[StepTrace]], grown: float) -
     trace = rounds[0][0].traces[0]
     hops = [len(p.strongest.vertices) for s in rounds[-1] for p in s.traces[0].parameters if p.strongest]
     print(
-        f"{steps} steps in {len(rounds) - _WARM} rounds after {_WARM} to warm up; {len(trace.graph.vertices)} vertices, "
-        f"{len(trace.graph.edges)} edges, {len(trace.parameters)} parameters, {len(trace.components)} components, "
+        f"{steps} steps in {len(rounds) - _WARM} rounds after {_WARM} to warm up; "
+        f"{len(trace.graph.vertices)} vertices, {len(trace.graph.edges)} edges, {len(trace.parameters)} parameters, {len(trace.components)} components, "
         f"{len(trace.routes)} top routes, {statistics.mean(hops):.0f} hops a path, "
         f"{sum(ours.new_paths) / steps:.1f} new paths a step"
     )
-    print(
-        f"{'':22}{'entities/s':>12}{'per CPU s':>12}{'entities/step':>15}{'CPU ms/step':>13}{'steps/s':>9}{'KB/step':>9}"
-    )
+    columns = (("entities/s", 12), ("per CPU s", 12), ("entities/step", 15), ("CPU ms/step", 13), ("steps/s", 9))
+    print(" " * 22 + "".join(f"{name:>{width}}" for name, width in (*columns, ("KB/step", 9))))
     rates = []
     for name, side in (("raw CREATE, 5 props", raw), ("steps", ours)):
         entities, wall, cpu = sum(side.entities), sum(side.wall), sum(side.cpu)

@@ -180,7 +180,7 @@ def _epoch(
     name: str, key: tuple[str, int, str, str, str], total: EpochTotal, held: dict[str, Any] | None
 ) -> dict[str, Any]:
     run, epoch, mode, batch, fingerprint = key
-    row = {
+    row: dict[str, Any] = {
         "key": name,
         "run": run,
         "epoch": epoch,

@@ -67,7 +67,7 @@ def graph_from_json(value: dict[str, Json]) -> Graph:
     graph = Graph(
         name=value["name"],
         folded=value["folded"],
-        vertices=tuple(Vertex(i, *row[:4], tuple(row[4]), row[5]) for i, row in enumerate(value["vertices"])),
+        vertices=tuple(_vertex(i, *row) for i, row in enumerate(value["vertices"])),
         edges=tuple(Edge(i, *row) for i, row in enumerate(value["edges"])),
         components=tuple(Component(*row) for row in value["components"]),
     )
@@ -77,6 +77,12 @@ def graph_from_json(value: dict[str, Json]) -> Graph:
             "or written by another version of gradtrace. Trace again, or read it with that version."
         )
     return graph
+
+
+def _vertex(
+    idx: int, kind: str, op: str, name: str, component: str | None, shape: list[int], time: int | None
+) -> Vertex:
+    return Vertex(idx, kind, op, name, component, tuple(shape), time)
 
 
 def step_to_json(step: StepTrace) -> dict[str, Json]:
@@ -170,16 +176,21 @@ def _parameter(row: list[Json]) -> ParameterTrace:
 
 
 def _path(row: list[Json]) -> DominantPath:
-    scalar, vertices, index, weight, gradient, *numbers, example, time = row
+    scalar, vertices, index, weight, gradient, parameter_gradient, mass, share, margin, concentration, *at = row
+    example, time = at
     return DominantPath(
-        scalar,
-        tuple(vertices),
-        tuple(index),
-        tuple(float(x) for x in weight),
-        tuple(float(x) for x in gradient),
-        *(float(x) for x in numbers),
-        example,
-        time,
+        scalar=scalar,
+        vertices=tuple(vertices),
+        index=tuple(index),
+        weight=tuple(float(x) for x in weight),
+        gradient=tuple(float(x) for x in gradient),
+        parameter_gradient=float(parameter_gradient),
+        mass=float(mass),
+        share=float(share),
+        margin=float(margin),
+        concentration=float(concentration),
+        example=example,
+        time=time,
     )
 
 
