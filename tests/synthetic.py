@@ -15,6 +15,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
+
 from gradtrace.tracer.component_names import ancestors
 from gradtrace.tracer.graph import Edge, Graph, Vertex, components_from_paths
 from gradtrace.tracer.steptrace import (

@@ -13,9 +13,10 @@ from neo4j import Driver
 from gradtrace.service.local import ServerInfo
 from gradtrace.service.store import Neo4jSink
 from gradtrace.service.store.keys import crossings, route_hash
-from gradtrace.service.store.routes import collapse, route_of
+from gradtrace.service.store.routes import route_of
 from gradtrace.tracer.component_names import ancestors
 from gradtrace.tracer.graph import Edge, Graph, Vertex, components_from_paths
+from gradtrace.tracer.routes import collapse
 from gradtrace.tracer.steptrace import StepTrace, route_text
 from tests import synthetic
 from tests.service.store.readback import LABELS, TYPES, address, as_stored, ask, assert_whole, census, steps_of
