@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -371,51 +372,63 @@ def _parameter(
     return ParameterTrace(v.name, vertex, v.shape, live, total, dead, unread, non_finite, strongest)
 
 
+@lru_cache(maxsize=64)
 def _inside(graph: Graph) -> list[frozenset[str]]:
     """Per vertex the components that it belongs to, ancestors included."""
     return [frozenset(ancestors(v.component)) if v.component else frozenset() for v in graph.vertices]
 
 
-def _components(graph: Graph, groups: list[_Group], flow: np.ndarray) -> tuple[ComponentShare, ...]:
+@lru_cache(maxsize=64)
+def _crossed(graph: Graph) -> tuple[list[list[str]], list[list[tuple[str, bool]]]]:
+    """Per edge the components that it enters, and those for which leaving its source is contested, with the winner."""
     inside = _inside(graph)
     targets: dict[int, list[int]] = {}
     for e in graph.edges:
         targets.setdefault(e.source, []).append(e.target)
+    entered, contested = [], []
+    for e in graph.edges:
+        entered.append(sorted(inside[e.target] - inside[e.source]))
+        near = [inside[t] for t in targets[e.source]]
+        mixed = frozenset().union(*near) - frozenset.intersection(*near)
+        contested.append([(c, c in inside[e.target]) for c in sorted(mixed)])
+    return entered, contested
+
+
+def _components(graph: Graph, groups: list[_Group], flow: np.ndarray) -> tuple[ComponentShare, ...]:
+    inside = _inside(graph)
+    entered, contested = _crossed(graph)
+    visits: dict[str, Counter[int]] = {c.path: Counter() for c in graph.components}  # entries by group
+    forks = {c.path: [0, 0] for c in graph.components}
+    flows: dict[str, list[float]] = {c.path: [] for c in graph.components}
+    for e in graph.edges:
+        for c in entered[e.idx]:
+            flows[c].append(flow[e.idx])
+    for n, g in enumerate(groups):
+        for c in inside[graph.edges[g.edges[0]].target]:  # a trace enters what its first operator is in
+            visits[c][n] += 1
+        for place, edge in enumerate(g.edges):
+            for c in entered[edge] if place else ():
+                visits[c][n] += 1
+            for c, won in contested[edge]:
+                forks[c][0] += g.traffic
+                forks[c][1] += g.traffic * won
     total_mass, total = math.fsum(g.mass for g in groups), sum(g.traffic for g in groups)
     rows = []
-    for c in graph.components:
-        mass, own, traffic, entries, contested, won = [], [], 0, 0, 0, 0
-        entering = math.fsum(
-            flow[e.idx] for e in graph.edges if c.path in inside[e.target] and c.path not in inside[e.source]
-        )
-        for g in groups:
-            was, seen = False, 0
-            for edge in (graph.edges[i] for i in g.edges):
-                now = c.path in inside[edge.target]
-                seen += now and not was
-                was = now
-                if {c.path in inside[t] for t in targets[edge.source]} == {True, False}:
-                    contested += g.traffic
-                    won += g.traffic * now
-            if seen:
-                traffic += g.traffic
-                entries += seen * g.traffic
-                mass.append(g.mass)
-                if c.path in inside[g.parameter]:
-                    own.append(g.mass)
-        whole, kept = math.fsum(mass), math.fsum(own)
+    for path, counts in visits.items():
+        whole = math.fsum(groups[n].mass for n in counts)
+        own = math.fsum(groups[n].mass for n in counts if path in inside[groups[n].parameter])
         rows.append(
             ComponentShare(
-                component=c.path,
+                component=path,
                 share=min(1.0, whole / total_mass) if total_mass else 0.0,
                 mass=whole,
-                traffic=traffic,
-                visits=entries / total if total else 0.0,
-                own=kept,
-                foreign=whole - kept,
-                contested=contested,
-                won=won,
-                flow=entering,
+                traffic=sum(groups[n].traffic for n in counts),
+                visits=sum(k * groups[n].traffic for n, k in counts.items()) / total if total else 0.0,
+                own=own,
+                foreign=whole - own,
+                contested=forks[path][0],
+                won=forks[path][1],
+                flow=math.fsum(flows[path]),
             )
         )
     return tuple(rows)
