@@ -145,7 +145,8 @@ def _print(raw: Side, ours: Side, rounds: list[list[StepTrace]], grown: float) -
     hops = [len(p.strongest.vertices) for s in rounds[-1] for p in s.traces[0].parameters if p.strongest]
     print(
         f"{steps} steps in {len(rounds) - _WARM} rounds after {_WARM} to warm up; "
-        f"{len(trace.graph.vertices)} vertices, {len(trace.graph.edges)} edges, {len(trace.parameters)} parameters, {len(trace.components)} components, "
+        f"{len(trace.graph.vertices)} vertices, {len(trace.graph.edges)} edges, {len(trace.parameters)} parameters, "
+        f"{len(trace.components)} components, "
         f"{len(trace.routes)} top routes, {statistics.mean(hops):.0f} hops a path, "
         f"{sum(ours.new_paths) / steps:.1f} new paths a step"
     )
