@@ -80,7 +80,7 @@ class Library:
         started = time.perf_counter()
         question = find(name)
         asked = self.resolve(question, params)
-        answer = self._collect(question.cypher, asked, READ_ACCESS, self._timeout, self._limit, gate=True)
+        answer = self._collect(question.cypher, asked, READ_ACCESS, self._timeout, self._limit)
         notes = answer.notes
         if not answer.rows:
             notes += tuple(self._why_empty(question, asked, params))
@@ -151,7 +151,7 @@ class Library:
         if not seconds > 0 or rows < 1:
             raise QueryParameterError(f"timeout is {seconds} and limit is {rows}; expected more than 0 of each.")
         access = WRITE_ACCESS if write else READ_ACCESS
-        return self._collect(text, dict(params or {}), access, seconds, rows, gate=not write)
+        return self._collect(text, dict(params or {}), access, seconds, rows, hints=not write)
 
     def stream_cypher(
         self, text: str, params: Mapping[str, Any] | None = None, *, timeout: float | None = None
@@ -206,7 +206,7 @@ class Library:
             return None
         given = {k: v for k, v in known.items() if k in source.parameters and v is not None}
         asked = self.resolve(source, given)
-        rows = self._collect(source.cypher, asked, READ_ACCESS, self._timeout, 1, gate=True).rows
+        rows = self._collect(source.cypher, asked, READ_ACCESS, self._timeout, 1).rows
         return rows[0][parameter.default_from.column] if rows else None
 
     def _why_empty(self, question: Question, asked: Mapping[str, Any], given: Mapping[str, object]) -> Iterator[str]:
@@ -227,13 +227,13 @@ class Library:
                 return
 
     def _collect(
-        self, text: str, params: dict[str, Any], access: str, timeout: float, limit: int, *, gate: bool
+        self, text: str, params: dict[str, Any], access: str, timeout: float, limit: int, *, hints: bool = False
     ) -> Answer:
         started = time.perf_counter()
 
         def read() -> Answer:
-            with self._session(access) as session:
-                notes = self._pass_gate(session, text, params) if gate else ()
+            with self._session(access, hints=hints) as session:
+                notes = self._pass_gate(session, text, params) if access == READ_ACCESS else ()
                 result = session.run(_query(text, timeout), params)
                 columns = tuple(result.keys())
                 rows = [{k: plain(v) for k, v in record.items()} for record in islice(result, limit + 1)]
@@ -293,12 +293,12 @@ class Library:
             )
         )
 
-    def _session(self, access: str) -> Session:
+    def _session(self, access: str, *, hints: bool = False) -> Session:
         return self._driver.session(
             database=self._database,
             default_access_mode=access,
             fetch_size=_FETCH,
-            notifications_min_severity="WARNING",
+            notifications_min_severity="WARNING" if hints else "OFF",
         )
 
 

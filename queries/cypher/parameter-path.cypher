@@ -23,12 +23,12 @@
 // example = { type = "int", unit = "index", about = "Position in the batch that the path goes through.", null = "the tracer cannot tell, or the parameter is dead" }
 // time = { type = "int", unit = "index", about = "First time step that the path goes through.", null = "nothing repeats, or the parameter is dead" }
 // path = { type = "text", about = "Key of the path in the store.", null = "the parameter is dead at this step" }
-// operators = { type = "texts", about = "Names of the operators on the path, from the first one to the loss." }
+// operators = { type = "texts", about = "Names of the operators on the path, from the first one to the loss; [] if the parameter is dead.", null = "they are those of the row before" }
 //
 // [example]
 // step = 590
 // epoch = 2
-// changed = false
+// changed = true
 // route = "(lstm.l0.carry lstm.l0.cell)+ lstm.l0.hidden head"
 // length = 66
 // share = 0.004
@@ -60,7 +60,7 @@ WHERE NOT $changes_only OR coalesce(changed, true)
 RETURN row.step AS step, row.epoch AS epoch, changed, row.route AS route, size(row.operators) AS length,
        row.d.share AS share, row.d.mass AS mass, row.d.margin AS margin, row.d.concentration AS concentration,
        row.d.scalar AS scalar, row.d.example AS example, row.d.time AS time, row.path AS path,
-       row.operators AS operators
+       CASE WHEN coalesce(changed, true) THEN row.operators END AS operators
 ORDER BY step
 
 // === subgraph ===

@@ -2,106 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from gradtrace.queries import Library, registry
 from gradtrace.tracer.errors import QueryError
-from gradtrace.tracer.steptrace import StepTrace
-from tests.queries.reference import ANSWERS
-from tests.queries.worlds import UNICODE, Run, all_runs
-from tests.synthetic import check, step_trace
+from tests.queries.checks import COMPUTED, askings, assert_rows, assert_typed
+from tests.queries.reference_lists import ANSWERS
+from tests.queries.worlds import UNICODE, all_runs
+from tests.synthetic import check
 
-COMPUTED = ("store-size", "runs", "run-ids")  # compared in tests of their own
-
-
-def same(found: Any, expected: Any) -> bool:
-    """Equal, floats up to rounding; NaN equals NaN."""
-    if isinstance(expected, float) and isinstance(found, float):
-        return (math.isnan(found) and math.isnan(expected)) or math.isclose(
-            found, expected, rel_tol=1e-9, abs_tol=1e-12
-        )
-    return type(found) is type(expected) and bool(found == expected)
-
-
-def assert_rows(found: list[dict[str, Any]], expected: list[dict[str, Any]], columns: list[str]) -> None:
-    assert len(found) == len(expected)
-    for number, (row, wanted) in enumerate(zip(found, expected, strict=True)):
-        assert set(wanted) <= set(columns), "the reference answers another question"
-        for name, value in wanted.items():
-            assert same(row[name], value), f"row {number}, {name}: {row[name]!r} is not {value!r}"
-
-
-def assert_typed(name: str, rows: list[dict[str, Any]]) -> None:
-    columns = registry()[name].columns
-    for row in rows:
-        assert list(row) == list(columns)
-        for column, value in row.items():
-            assert columns[column].accepts(value), f"{name}.{column} is {value!r}, not {columns[column]}"
-
-
-def some(step: StepTrace, what: str) -> Any:
-    first = step.traces[0]
-    return {
-        "component": [c.component for c in first.components][1::3],
-        "parameter": [p.parameter for p in first.parameters][::2],
-    }[what]
-
-
-def askings() -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """(run, question, parameters) for every run, mode, batch, and a choice of the rest."""
-    for run in all_runs().values():
-        heads = sorted({(t.mode, t.batch) for s in run.steps for t in s.traces}) or [("greedy", "training")]
-        for name, question in registry().items():
-            if name in COMPUTED:
-                continue
-            choices: list[dict[str, Any]] = [{}]
-            for parameter in question.parameters.values():
-                choices = [c | more for c in choices for more in _choices(run, heads, parameter.name, question.name)]
-            for choice in {repr(c): c for c in choices}.values():
-                head = choice.pop("head", None)
-                if head is not None:
-                    choice |= {k: v for k, v in zip(("mode", "batch"), head, strict=True) if k in question.parameters}
-                yield run.record.id, name, choice
-
-
-def _choices(run: Run, heads: list[tuple[str, str]], parameter: str, question: str) -> list[dict[str, Any]]:
-    first = run.steps[0] if run.steps else step_trace("x", 0)
-    epochs = sorted({s.epoch for s in run.steps})
-    match parameter:
-        case "run":
-            return [{"run": run.record.id}]
-        case "mode" if question == "traced-modes":
-            return [{"mode": None}, {"mode": "greedy"}]
-        case "mode":
-            return [{"head": head} for head in heads]
-        case "epoch":
-            return [{"epoch": None}, *({"epoch": e} for e in epochs[-1:])]
-        case "step" if question == "top-routes":
-            return [{"step": None}, {"step": first.step}]
-        case "step":
-            return [{"step": s.step} for s in run.steps[:: max(1, len(run.steps) // 3)][-4:]] or [{"step": 0}]
-        case "component" if question == "win-rates":
-            return [{"component": None}, {"component": some(first, "component")[0]}]
-        case "component":
-            return [{"component": c} for c in some(first, "component")[:3]]
-        case "parameter" if question == "top-routes":
-            return [{"parameter": "*"}, {"parameter": some(first, "parameter")[0]}]
-        case "parameter":
-            return [{"parameter": p} for p in some(first, "parameter")]
-        case "order_by":
-            return [{"order_by": o} for o in registry()[question].parameters["order_by"].choices]
-        case "changes_only":
-            return [{"changes_only": False}, {"changes_only": True}]
-        case "limit" | "most":
-            return [{parameter: 3}, {parameter: 10_000}]
-    return [{}]
-
-
-ASKINGS = list(askings())
+ASKINGS = list(askings(all_runs()))
 
 
 @pytest.mark.parametrize("name", [n for n in registry() if n not in COMPUTED])
@@ -239,7 +151,7 @@ def test_subgraphs_are_what_the_rows_say(library: Library, run: str) -> None:
     assert names == {parameter.parameter} | {
         operator
         for row in library.run("parameter-path", run=run, parameter=parameter.parameter).rows
-        for operator in row["operators"]
+        for operator in row["operators"] or ()
     }
 
     routes = library.subgraph("top-routes", run=run)

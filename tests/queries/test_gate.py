@@ -297,6 +297,14 @@ def test_questions_pass_the_gate_and_use_no_plugin(guarded: tuple[Library, Drive
 
 
 @pytest.mark.parametrize(
+    "operator",
+    ["NodeUniqueIndexSeekByRange", "NodeByLabelScan", "DirectedUnionRelationshipTypesScan", "NodeByElementIdSeek"],
+)
+def test_every_way_to_find_a_start_is_allowed(operator: str) -> None:
+    check_plan("r", {"operatorType": "ProduceResults@neo4j", "children": [{"operatorType": f"{operator}@neo4j"}]})
+
+
+@pytest.mark.parametrize(
     "operator", ["Create@neo4j", "TransactionApply@neo4j", "BrandNewOperator@neo4j", "ShowX@neo4j", ""]
 )
 def test_operators_that_are_not_known_to_read_are_refused_wherever_they_stand(operator: str) -> None:
