@@ -45,8 +45,9 @@ format: $(test_stamp) ## put the code into the house style
 	$(bin)/ruff check --fix .
 	$(bin)/ruff format .
 
-bench: $(stamp) ## measure tracing and storing against plain training (minutes)
-	$(bin)/python -m benchmarks $(ARGS)
+bench: $(test_stamp) ## measure tracing and storing against plain training (minutes)
+	@for file in benchmarks/[a-z]*.py; do \
+		name=$$(basename $$file .py); echo "== $$name"; $(bin)/python -m benchmarks.$$name $(ARGS) || exit 1; done
 
 clean: ## remove .venv and everything generated
 	rm -rf $(VENV) .cache build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
