@@ -36,6 +36,10 @@ CHOOSERS = {
 """Nodes that choose by an integer or boolean argument. That argument may have been computed from floats (`where(x > 0,
 ...)`), so the selection may differ from one drawing to the next: it must be a selection in each."""
 
+EMPTY = CHOOSERS | {"Tril", "Triu", "ConstantPadNd", "Slice", "Cat"}
+"""Nodes that still only move when they let no scalar through. Any other node without a single partial (a softmax over
+one element) is an operator that happens to be flat."""
+
 PARTIAL = {"CopySlices"}
 """In-place writes: the scalars that they copy are aliases, the others cross one operator."""
 
@@ -71,5 +75,6 @@ def moved(nodes: list[Node], jacobians: list[Jacobian]) -> list[np.ndarray]:
         return every
     never = node.custom or node.name in NEVER
     stable = node.name in CHOOSERS or all(_same(jacobians[0], j) for j in jacobians[1:])
-    movement = not never and stable and all(bool(e.all()) for e in every)
+    flat = not any(len(j.row) for j in jacobians) and node.name not in EMPTY
+    movement = not never and not flat and stable and all(bool(e.all()) for e in every)
     return [np.full(e.shape, movement) for e in every]

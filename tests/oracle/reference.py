@@ -40,8 +40,10 @@ class ReferenceTrace:
             return None
         g = self.oracle.graph
         gradient = float(g.gradient[scalars[flat]])
+        vertex_of = self._structure([])[1]
         hops = [
             Record(
+                vertex=vertex_of[int(g.owner[u])],
                 op=g.op(u),
                 index=g.index(u),
                 component=self.oracle.components.of[u],

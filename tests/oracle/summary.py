@@ -76,6 +76,24 @@ def structural_edges(graph: ScalarGraph) -> set[tuple[int, int, int]]:
     }
 
 
+def possible_edges(graph: ScalarGraph) -> set[tuple[int, int, int]]:
+    """All operator edges there could be, if nodes that choose by an argument chose otherwise."""
+    crossing = {n.position for n in graph.operators}
+    seen: dict[int, set[int]] = {}
+    for node in graph.recording.nodes:  # operands first
+        if node.leaf is not None or node.position in crossing:
+            seen[node.position] = {node.position}
+        else:
+            below = [seen[o[0].position] for o in node.operands if o is not None]
+            seen[node.position] = set().union(*below)
+    found = structural_edges(graph)
+    for node in graph.operators:
+        for slot, operand in enumerate(node.operands):
+            if operand is not None:
+                found |= {(s, node.position, slot) for s in seen[operand[0].position]}
+    return found
+
+
 def summarise(traces: Traces, paths: list[LivePath], components: ComponentMap, names: list[str]) -> Summary:
     """Everything that a step says of one mode, from the given paths of all live parameter scalars.
 

@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
 from typing import Any
-
-from torch import Tensor, nn
 
 from gradtrace.tracer import trace
 from tests.oracle.components import ComponentMap, component_map
 from tests.oracle.judge import Judge
-from tests.oracle.oracle import Make, Oracle, consult
-from tests.problems import Problem
+from tests.oracle.oracle import Make, Oracle
 
 MODES = ("greedy", "maxprod")
-
-
-@cache
-def oracle_of(problem: Problem) -> Oracle:
-    """The oracle of a problem, built once a session."""
-    return consult(problem.make)
-
-
-def fresh(make: Make, seed: int = 0) -> tuple[nn.Module, Callable[[], Tensor]]:
-    """Model and closure with the floats that the oracle saw."""
-    return make(seed)
 
 
 def judge(
@@ -37,7 +21,7 @@ def judge(
         regions: take the components of operators from the trace, where regions named by hand take part; otherwise
             they are the oracle's own.
     """
-    model, closure = fresh(make)
+    model, closure = make(0)
     found = trace(closure, model, mode=modes if len(modes) > 1 else modes[0])
     findings: list[str] = []
     for mode in modes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -183,11 +184,23 @@ def test_infinite_weights_are_passed_over() -> None:
     assert path is None or path.hops[0].op == "Mul"
 
 
-def test_a_compiled_model() -> None:
-    model = net()
+def test_a_compiled_model_is_traced_as_if_it_were_not_compiled() -> None:
+    plain, model = net(), net()
     compiled = torch.compile(model, backend="aot_eager")
+    want = trace(lambda: plain(X).square().sum(), plain)
+    found = trace(lambda: compiled(X).square().sum(), model)
+    assert [v.op for v in found.vertices()] == [v.op for v in want.vertices()]
+    assert found.path("0.weight", 5).hops == want.path("0.weight", 5).hops
+
+
+def test_a_loss_that_compiled_code_recorded_is_refused() -> None:
+    model = net()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the compiler's own
+        loss = torch.compile(model, backend="aot_eager")(X).square().sum()
     with pytest.raises(UntraceableOperatorError, match=r"(?i)compile"):
-        trace(lambda: compiled(X).sum(), model)
+        trace(loss)
+    assert all(p.grad is None for p in model.parameters())
 
 
 def test_complex_numbers() -> None:
@@ -234,6 +247,19 @@ def test_an_error_of_the_users_own_code_passes_through() -> None:
 
     with pytest.raises(ZeroDivisionError, match="mine"):
         trace(loss, net())
+
+
+def test_a_hook_that_changes_a_gradient_is_told_of() -> None:
+    model = net()
+
+    def loss(hooked: bool) -> Tensor:
+        h = torch.tanh(model[0](X))
+        if hooked:
+            h.register_hook(lambda g: g * 3)
+        return (model[2](h) * h[:, :2]).sum()
+
+    assert trace(lambda: loss(False), model).batch_trace().consistent
+    assert not trace(lambda: loss(True), model).batch_trace().consistent
 
 
 def test_errors_name_what_to_do() -> None:

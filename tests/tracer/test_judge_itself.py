@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import pytest
 
 from tests.oracle.judge import Judge
-from tests.oracle.oracle import Oracle, consult
 from tests.oracle.reference import ReferenceTrace
 from tests.oracle.traces import MODES
 from tests.problems import Problem, by_name, everything
+from tests.tracer.oracles import oracle_of
 
 SAMPLE = everything()[::23]
 
 
 @pytest.mark.parametrize("problem", SAMPLE, ids=lambda p: p.name)
 def test_a_true_trace_passes(problem: Problem) -> None:
-    oracle = consult(problem.make)
+    oracle = oracle_of(problem)
     for mode in MODES:
         assert Judge(ReferenceTrace(oracle), oracle, mode, tolerance=problem.tolerance).run() == []
 
@@ -102,14 +101,9 @@ SPOILS: dict[str, Callable[[Any], None]] = {
 }
 
 
-@cache
-def residual() -> Oracle:
-    return consult(by_name("net/residual").make)
-
-
 @pytest.mark.parametrize("name", SPOILS)
 def test_a_spoilt_trace_is_found(name: str) -> None:
-    oracle = residual()
+    oracle = oracle_of(by_name("net/residual"))
     spoilt = ReferenceTrace(oracle)
     assert Judge(spoilt, oracle, "greedy").run() == []
     SPOILS[name](spoilt)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.problems import Problem, everything
-from tests.tracer.judging import MODES, judge, oracle_of
+from tests.tracer.judging import MODES, judge
+from tests.tracer.oracles import oracle_of
 
 
 @pytest.mark.parametrize("mode", MODES)
