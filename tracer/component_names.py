@@ -19,3 +19,8 @@ def ancestors(path: str) -> tuple[str, ...]:
         return (ROOT,)
     parts = path.split(".")
     return (*(".".join(parts[:n]) for n in range(len(parts), 0, -1)), ROOT)
+
+
+def join(outer: str | None, inner: str) -> str:
+    """Path of `inner` inside `outer`; the model itself and "outside" (None) leave no trace in the path."""
+    return inner if outer is None or outer == ROOT else f"{outer}.{inner}"

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn.modules import module as module_hooks
 
-from gradtrace.tracer.component_names import ROOT
+from gradtrace.tracer.component_names import ROOT, join
 from gradtrace.tracer.errors import ComponentError
 
 _KEPT = 1 << 17
@@ -89,7 +89,7 @@ def component(name: str, role: str | None = None) -> Iterator[None]:
     if role is not None and not isinstance(role, str):
         raise ComponentError(f"A role is a string such as 'skip', not {role!r}.")
     outer = _state.stack[-1].path
-    path = name if outer is None or outer == ROOT else f"{outer}.{name}"
+    path = join(outer, name)
     known = _state.roles.get(path)
     if role is not None and known is not None and known != role:
         raise ComponentError(f"Component {path!r} has the role {known!r} already; it cannot be {role!r} as well.")

@@ -100,14 +100,15 @@ class Tracer:
         batch_size: int | None = None,
         start: int = 0,
     ) -> None:
-        check_model(model)
+        traced = check_model(model)
+        assert traced is not None  # a Tracer has a model
         if on_error not in ("raise", "warn"):
             raise TraceError(f"on_error is 'raise' or 'warn', not {on_error!r}.")
         if not batches or any(b not in BATCHES for b in batches):
             raise TraceError(f"batches are 'training', 'probe' or both, not {tuple(batches)!r}.")
         if "probe" in batches and probe is None:
             raise TraceError("Tracing the probe batch needs probe=: a function that computes its loss.")
-        self.model, self.sink, self.run, self.on_error = model, sink, run, on_error
+        self.model, self.sink, self.run, self.on_error = traced, sink, run, on_error
         self.modes = check_modes(mode)
         self.batches = tuple(b for b in BATCHES if b in batches)
         self.step_number = start
@@ -174,6 +175,7 @@ class Tracer:
             if self.on_error == "raise":
                 raise
             state.run()
+            step.traced, step.trace = False, None
             warnings.warn(
                 f"Step {step.number} of run {self.run} was not traced; training goes on. {type(error).__name__}: {error}",
                 stacklevel=4,

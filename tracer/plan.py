@@ -16,7 +16,7 @@ from torch import nn
 
 from gradtrace.tracer import movement
 from gradtrace.tracer.components import Recorded
-from gradtrace.tracer.errors import BudgetError, LossError
+from gradtrace.tracer.errors import BudgetError, LossError, UntraceableOperatorError
 from gradtrace.tracer.graph import Graph
 from gradtrace.tracer.inplace import copy_slices
 from gradtrace.tracer.kernels import layout as L
@@ -103,6 +103,11 @@ def plan_key(walk: Walk, recorded: Recorded) -> Key:
     return tuple(parts)
 
 
+def is_movement(node: Node) -> bool:
+    """Whether the node only renames scalars. (An embedding that scales its gradients by frequency does more.)"""
+    return node.op in movement.MOVEMENT and not (node.op == "Embedding" and node.saved("scale_grad_by_freq"))
+
+
 class _Builder:
     def __init__(self, walk: Walk, recorded: Recorded, model: nn.Module | None, options: Options) -> None:
         self.walk, self.recorded, self.model, self.options = walk, recorded, model, options
@@ -154,7 +159,7 @@ class _Builder:
         total = sum(
             shape.numel()
             for node in self.nodes
-            if node.op not in movement.MOVEMENT
+            if not is_movement(node)
             for at, shape in enumerate(node.shapes)
             if node.variable is not None or (node.index, at) in self.read
         )
@@ -205,12 +210,17 @@ class _Builder:
         )
 
     def _place_operator(self, node: Node) -> None:
+        if any(dtype.is_complex for dtype in node.dtypes):
+            raise UntraceableOperatorError(
+                f"{node.op} works on complex numbers; traces are defined for real scalars. Write that part with real tensors "
+                "(torch.view_as_real), or keep it out of the graph.",
+                node.op,
+                tuple(node.shapes[0]),
+            )
         operands = [None if i is None else self.ids[i] for i in node.inputs]
         possible = set().union(*(self.possible[i] for i in node.inputs if i is not None))
-        rule = movement.MOVEMENT.get(node.op)
+        rule = movement.MOVEMENT[node.op] if is_movement(node) else None
         dynamic = node.op in movement.BY_DATA or any(i is not None and i[0] in self.refresh for i in node.inputs)
-        if node.op == "Embedding" and node.saved("scale_grad_by_freq"):
-            rule = None  # its backward scales: not movement
         if rule is not None:
             if dynamic:
                 self.by_data.append(node.index)
@@ -294,7 +304,7 @@ class _Builder:
             made = self.nodes[at[0]]
             if made.variable is not None:
                 return None
-            if made.op not in movement.MOVEMENT:
+            if not is_movement(made):
                 return made.index, chunk
             if chunk < 0 and made.op in ("Split", "UnsafeSplit", "SplitWithSizes"):
                 chunk = at[1]
@@ -308,7 +318,7 @@ class _Builder:
             made = self.nodes[at[0]]
             if made.variable is not None:
                 return made.index
-            if made.op not in movement.MOVEMENT:
+            if not is_movement(made):
                 return None
             at = made.inputs[0]
         return None

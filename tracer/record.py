@@ -45,7 +45,8 @@ def check_modes(mode: Modes) -> tuple[str, ...]:
     modes = (mode,) if isinstance(mode, str) else tuple(dict.fromkeys(mode))
     unknown = [m for m in modes if m not in MODES]
     if unknown or not modes:
-        raise TraceError(f"Unknown mode {unknown[0]!r}." if unknown else "No mode given.") from None
+        given = f"{unknown[0]!r} is no mode" if unknown else "No mode was given"
+        raise TraceError(f"{given}; there are: {', '.join(MODES)}.")
     return modes
 
 
@@ -84,6 +85,7 @@ def trace(
     >>> t.path("head.weight", (0, 3)).hops
     """
     modes = check_modes(mode)
+    model = check_model(model)
     options = Options("maxprod" in modes, probe_budget, scalar_budget)
     if callable(loss) and not isinstance(loss, torch.Tensor):
         value, marks = record(loss, model)
@@ -96,23 +98,19 @@ def trace(
 
 def record(function: Callable[[], torch.Tensor], model: nn.Module | None) -> tuple[torch.Tensor, Recorded]:
     """Run `function` with traceable kernels, watching the modules of `model`."""
-    check_model(model)
     with traceable_kernels(), watch_modules(model), torch.enable_grad():
         value = function()
         return value, recorded()
 
 
-def check_model(model: nn.Module | None) -> None:
-    """Refuse what is no module, and compiled modules, whose operators are gone."""
+def check_model(model: nn.Module | None) -> nn.Module | None:
+    """The module to trace (of a compiled one, the module that was compiled); refuses what is none."""
     if model is None:
-        return
+        return None
     if not isinstance(model, nn.Module):
         raise TraceError(f"The model is a {type(model).__name__}; pass the torch.nn.Module whose parameters are traced, or None.")
-    if isinstance(model, torch._dynamo.eval_frame.OptimizedModule):
-        raise TraceError(
-            "The model is compiled (torch.compile), which fuses operators so that they cannot be told apart. "
-            "Trace the module that you compiled: it is model._orig_mod, and shares its parameters."
-        )
+    compiled = getattr(model, "_orig_mod", None)
+    return compiled if isinstance(compiled, nn.Module) else model
 
 
 def backward(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -31,8 +33,21 @@ def traceable_kernels() -> Iterator[None]:
     torch._C._set_mkldnn_enabled(False)
     torch._C._set_cudnn_enabled(False)
     try:
-        with sdpa_kernel(SDPBackend.MATH):
+        with sdpa_kernel(SDPBackend.MATH), _compiled_parts_eager():
             yield
     finally:
         torch._C._set_mkldnn_enabled(onednn)
         torch._C._set_cudnn_enabled(cudnn)
+
+
+def _compiled_parts_eager() -> AbstractContextManager[object]:
+    """Run what `torch.compile` compiled as plain operators; nothing to do where the compiler was never loaded."""
+    return _eager() if "torch._dynamo" in sys.modules else nullcontext()
+
+
+@contextmanager
+def _eager() -> Iterator[None]:
+    with warnings.catch_warnings(), torch.compiler.set_stance("force_eager"):
+        # Our module hooks are global ones; with the compiler out of the way the caution about them does not apply.
+        warnings.filterwarnings("ignore", message=".*global hooks on modules")
+        yield

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
+from gradtrace.tracer.component_names import join
 from gradtrace.tracer.walk import Node
 
 LSTM_GATES = ("input_gate", "forget_gate", "cell_gate", "output_gate")
@@ -40,12 +41,12 @@ def parameter_parts(path: str, module: nn.Module, parameter: str) -> Parts | Non
         return None
     layer = layer_path(path, match)
     gates = gates_of(module)
-    return tuple(f"{layer}.{g}" for g in gates) if gates and match[2] != "hr" else layer
+    return tuple(join(layer, g) for g in gates) if gates and match[2] != "hr" else layer
 
 
 def layer_path(path: str, match: re.Match[str]) -> str:
     """`"lstm"` and `weight_hh_l0_reverse` → `"lstm.l0_reverse"`; cells have no layers."""
-    return f"{path}.{match[3].lstrip('_')}" if match[3] else path
+    return join(path, match[3].lstrip("_")) if match[3] else path
 
 
 def operator_parts(
@@ -82,7 +83,7 @@ def operator_parts(
             if match[2] == "hh":
                 step = steps.get(layer, -1) + 1
                 steps[layer] = step
-            blocks = tuple(f"{layer}.{g}" for g in gates)
+            blocks = tuple(join(layer, g) for g in gates)
             found[node.index] = (blocks if blocks and match[2] != "hr" else layer, step)
             if match[2] != "hr":
                 part[node.index] = "gates"
@@ -95,10 +96,10 @@ def operator_parts(
             found[node.index] = (layer, step)
         elif label == "gates":
             part[node.index] = label
-            found[node.index] = (tuple(f"{layer}.{g}" for g in gates) or layer, step)
+            found[node.index] = (tuple(join(layer, g) for g in gates) or layer, step)
         else:
             part[node.index] = label
-            found[node.index] = (f"{layer}.{label}", step)
+            found[node.index] = (join(layer, label), step)
     return found
 
 

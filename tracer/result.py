@@ -15,7 +15,7 @@ from gradtrace.tracer.kernels import tree
 from gradtrace.tracer.plan import Plan
 from gradtrace.tracer.routes import collapse
 from gradtrace.tracer.solve import Solved
-from gradtrace.tracer.steptrace import BatchTrace, route_text
+from gradtrace.tracer.steptrace import BatchTrace, RouteShare, route_text
 from gradtrace.tracer.summary import summarise
 from gradtrace.tracer.table import Table
 
@@ -194,8 +194,7 @@ class Trace:
 
     def routes(self, k: int = 20, mode: str | None = None, parameter: str = "*") -> Table:
         """The first k routes by mass (and "other"): parameter, route, traffic, mass, share, rank, text."""
-        rows = [r for r in self.batch_trace(mode).routes if r.parameter == parameter]
-        rows = [r for r in rows if r.rank <= k or r.route is None]
+        rows = first_routes([r for r in self.batch_trace(mode).routes if r.parameter == parameter], k)
         return Table.of(rows, text=[r.text for r in rows])
 
     def edges(self, mode: str | None = None) -> Table:
@@ -219,7 +218,8 @@ class Trace:
         """(plan tensor, flat index) of a scalar; tensor None for a parameter that nothing read."""
         if isinstance(start, torch.Tensor):
             return self._locate_tensor(start, index)
-        found = next((p for p in self._plan.layout.parameters if p.name == start), None)
+        first = self._plan.layout.aliases.get(start, start)
+        found = next((p for p in self._plan.layout.parameters if p.name == first), None)
         if found is None:
             names = [p.name for p in self._plan.layout.parameters]
             raise LookupTraceError(f"No traced parameter is called {start!r}. There are: {', '.join(names) or 'none'}.")
@@ -239,6 +239,16 @@ class Trace:
         base = self._plan.arrays.base
         tensor = int(np.searchsorted(base, scalar, side="right")) - 1
         return tensor, scalar - int(base[tensor])
+
+
+def first_routes(rows: list[RouteShare], k: int) -> list[RouteShare]:
+    """The first k rows; what lies beyond is summed into one "other" row, so that totals stay whole."""
+    rest = [r for r in rows if r.rank > k or r.route is None]
+    kept = [r for r in rows if r not in rest]
+    if not rest:
+        return kept
+    traffic, mass = sum(r.traffic for r in rest), sum(r.mass for r in rest)
+    return [*kept, RouteShare(rest[0].parameter, None, traffic, mass, sum(r.share for r in rest), len(kept) + 1)]
 
 
 def flat_index(index: int | tuple[int, ...], shape: tuple[int, ...], name: str) -> int:

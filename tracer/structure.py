@@ -39,6 +39,7 @@ class Layout:
         parts: per tensor, the component numbers of its blocks (-1: none) and the number of scalars in a block.
         parameters: parameter tensors in the model's order.
         vertex_of_tensor: vertex index of every tensor.
+        aliases: further names of tied parameters → the first name.
         groups: per group (a block of a parameter), (parameter position, component path or None).
     """
 
@@ -51,6 +52,7 @@ class Layout:
     group_start: np.ndarray
     group_count: np.ndarray
     group_inner: np.ndarray
+    aliases: dict[str, str]
 
     def component_arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(scalars in a block, number of blocks, component numbers [tensors, MAX_BLOCKS]) for the compiled code."""
@@ -147,7 +149,7 @@ def describe(
         inner = (sizes[t].numel() // blocks if t < leaf_tensors else along // blocks) if blocks > 1 else sizes[t].numel()
         numbered.append((tuple(paths[p] for p in listed) or (-1,), inner))
     groups, start, count, inner = _groups(parameters, tensor_parts, numbered, leaf_tensors)
-    return Layout(graph, named, numbered, parameters, vertex_of_tensor, groups, start, count, inner)
+    return Layout(graph, named, numbered, parameters, vertex_of_tensor, groups, start, count, inner, aliases_of(model, walk, tensors, aliases, names))
 
 
 def _groups(
@@ -173,6 +175,24 @@ def _groups(
 def _parameter_names(model: nn.Module | None) -> dict[int, str]:
     """First name of every parameter by identity."""
     return {id(p): name for name, p in model.named_parameters()} if model is not None else {}
+
+
+def aliases_of(
+    model: nn.Module | None,
+    walk: Walk,
+    tensors: Sequence[tuple[int, int]],
+    aliases: dict[int, list[int]],
+    names: dict[int, str],
+) -> dict[str, str]:
+    """Further names of parameters that are one leaf (the same object, or shared storage) → the leaf's name."""
+    if model is None:
+        return {}
+    main = dict(names)
+    for members in aliases.values():
+        known = [names[i] for a in members if (i := id(walk.nodes[a].variable)) in names]
+        main.update({id(walk.nodes[a].variable): known[0] for a in members if known})
+    every = model.named_parameters(remove_duplicate=False)
+    return {name: main[id(p)] for name, p in every if main[id(p)] != name}
 
 
 def _unread(

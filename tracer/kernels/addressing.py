@@ -17,7 +17,7 @@ def _as_pointer(typingctx, address):  # type: ignore[no-untyped-def]  # numba's 
     return signature, codegen
 
 
-@nb.njit(cache=True, nogil=True, inline="always")
+@nb.njit(cache=True, nogil=True)
 def array_at(address, length, like):
     """The `length` elements at `address` as an array with the dtype of `like`; the caller keeps the memory alive."""
     return nb.carray(_as_pointer(address), (length,), like.dtype)

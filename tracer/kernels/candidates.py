@@ -65,7 +65,7 @@ def evaluate(tensor, everything, track, plan, state, like):
     for at in range(plan.use_start[tensor], plan.use_start[tensor + 1]):
         use = plan.use_list[at]
         target = plan.uses[use, TARGET]
-        if state.h_address[target] == 0:
+        if state.h_address[target] == 0 or plan.uses[use, HI] <= plan.uses[use, LO]:
             continue
         shift = state.exponent[target] - reference
         constant = like.dtype.type(plan.constants[use]) if shift == 0 else like.dtype.type(plan.constants[use] * 2.0**shift)

@@ -30,7 +30,7 @@ def detail(tensor, v, plan, state, like, found):
     for at in range(plan.use_start[tensor], plan.use_start[tensor + 1]):
         use = plan.use_list[at]
         r = plan.uses[use]
-        if state.h_address[r[TARGET]] == 0:
+        if state.h_address[r[TARGET]] == 0 or r[HI] <= r[LO]:
             continue
         shift = state.exponent[r[TARGET]] - reference
         scale = 2.0**shift

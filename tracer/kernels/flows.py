@@ -22,7 +22,7 @@ def flows(owner, plan, state, flow, peak, like):
     """Fill flow and peak (float64 [uses]); `owner` (int64 [uses]) is the source tensor of each use."""
     for use in range(plan.uses.shape[0]):
         r = plan.uses[use]
-        if state.h_address[r[TARGET]] == 0:
+        if state.h_address[r[TARGET]] == 0 or r[HI] <= r[LO]:
             continue
         h = array_at(state.h_address[r[TARGET]], plan.size[r[TARGET]], like)
         base = plan.base[owner[use]]

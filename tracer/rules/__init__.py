@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from gradtrace.tracer.rules.base import Context, Use
 from gradtrace.tracer.rules.contraction import CONTRACTIONS
-from gradtrace.tracer.rules.pairs import ELEMENTWISE, REDUCTIONS, PAIRED, elementwise, reduction, single_output
+from gradtrace.tracer.rules.pairs import ELEMENTWISE, PAIRED, REDUCTIONS, elementwise, reduction, single_output
 from gradtrace.tracer.rules.probe import probed
 from gradtrace.tracer.rules.rows import ROWS
 
@@ -23,9 +23,11 @@ def uses_of(context: Context) -> list[Use]:
     if op in ROWS:
         return ROWS[op](context)
     if len(context.outputs) == 1:
-        if context.node.shapes[context.outputs[0]].numel() == 1 and op not in ELEMENTWISE:
+        count = context.node.shapes[context.outputs[0]].numel()
+        broadcast = all(ids is None or ids.numel() <= count for ids in context.ids)
+        if count == 1 and not (op in ELEMENTWISE and broadcast):
             return single_output(context)
-        if op in ELEMENTWISE:
+        if op in ELEMENTWISE and broadcast:
             return elementwise(context)
         if op in REDUCTIONS:
             return reduction(context)

@@ -22,6 +22,13 @@ Entries = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 def probed(context: Context) -> list[Use]:
     """Uses of an operator without a closed rule: one for each operand and output that something reads."""
     node = context.node
+    if node.op.startswith("CompiledFunction"):
+        raise UntraceableOperatorError(
+            "A part of the model is compiled (torch.compile), which fuses operators so that they cannot be told apart. "
+            "Trace the module that was compiled: compiled._orig_mod is it, and shares its parameters.",
+            node.op,
+            tuple(node.shapes[0]),
+        )
     if node.op in OPAQUE:
         raise OpaqueKernelError(
             f"The loss was recorded with the fused kernel {node.op} of {OPAQUE[node.op]}, which hides its operators. "
