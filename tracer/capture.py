@@ -76,7 +76,7 @@ class Captured:
                     total = total + part.reshape(total.shape)  # type: ignore[union-attr]  # parts[0] exists here
                 self.outputs.append(total)
             else:
-                made = gradients[index][1]
+                made = gradients.get(index, (None, None))[1]
                 self.outputs.append(made[output] if made is not None else None)
         self.caught.clear()
         self.arrived.clear()
@@ -100,10 +100,12 @@ def capture(plan: Plan, walk: Walk) -> Captured:
     if plan.by_data or plan.probed:
         _refresh(held, nodes, partials)
     for index in plan.operators:
-        held.caught[index] = found = {}
+        found: dict[Any, Any] = {}
+        held.caught[index] = found
         held.handles.append(nodes[index].fn.register_hook(found.__setitem__))
     for node in nodes[: walk.leaves]:
-        held.arrived[node.index] = arrived = []
+        arrived: list[Any] = []
+        held.arrived[node.index] = arrived
         held.handles.append(node.fn.register_prehook(arrived.append))
     return held
 

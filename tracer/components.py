@@ -57,7 +57,8 @@ class _State(threading.local):
         self.mark()
 
     def mark(self) -> None:
-        self.numbers.append(torch.autograd._get_sequence_nr())
+        number = torch.autograd._get_sequence_nr()  # type: ignore[attr-defined]  # not exported, but the only way
+        self.numbers.append(number)
         self.places.append(self.stack[-1])
 
 
@@ -119,7 +120,7 @@ def tap(x: torch.Tensor, name: str, role: str | None = None) -> torch.Tensor:
     >>> y = tap(x, "skip") + f(x)
     """
     with component(name, role):
-        return _Tap.apply(x)  # type: ignore[no-any-return]  # torch leaves Function.apply untyped
+        return _Tap.apply(x)
 
 
 @dataclass(frozen=True)

@@ -169,7 +169,9 @@ def _select(node: Node, ids: Sequence[Ids | None]) -> list[Ids]:
 
 @_rule("Slice", saved=("dim", "start", "end", "step"))
 def _slice(node: Node, ids: Sequence[Ids | None]) -> list[Ids]:
-    dim, start, end, step = (None if node.saved(n) is None else node.saved_int(n) for n in ("dim", "start", "end", "step"))
+    dim, start, end, step = (
+        None if node.saved(n) is None else node.saved_int(n) for n in ("dim", "start", "end", "step")
+    )
     return [torch.ops.aten.slice(_first(ids), dim or 0, start, end, 1 if step is None else step)]
 
 
@@ -180,8 +182,10 @@ def _unfold(node: Node, ids: Sequence[Ids | None]) -> list[Ids]:
 
 @_rule("Im2Col", saved=("kernel_size", "dilation", "padding", "stride"))
 def _im2col(node: Node, ids: Sequence[Ids | None]) -> list[Ids]:
-    args = [_ints(node.saved(n)) for n in ("kernel_size", "dilation", "padding", "stride")]
-    return [_through_float(lambda x: F.unfold(x + 1, *args) - 1, _first(ids))]
+    kernel, dilation, padding, stride = (
+        tuple(_ints(node.saved(n))) for n in ("kernel_size", "dilation", "padding", "stride")
+    )
+    return [_through_float(lambda x: F.unfold(x + 1, kernel, dilation, padding, stride) - 1, _first(ids))]
 
 
 @_rule("UpsampleNearest1D", "UpsampleNearest2D", "UpsampleNearest3D", saved=("output_size",))
@@ -242,7 +246,9 @@ def _masked_fill(node: Node, ids: Sequence[Ids | None]) -> list[Ids]:
     return [torch.where(node.saved("mask").cpu(), b, a)]
 
 
-@_rule("Scatter", "IndexFill", "IndexCopy", "IndexPut", "IndexPutImpl", "MaskedScatter", "PackPaddedSequence", by_data=True)
+@_rule(
+    "Scatter", "IndexFill", "IndexCopy", "IndexPut", "IndexPutImpl", "MaskedScatter", "PackPaddedSequence", by_data=True
+)
 @_rule("Rot90", "PixelShuffle", "PixelUnshuffle", "ChannelShuffle", "SliceScatter", "SelectScatter", "DiagonalScatter",
        saved=("dims", "k", "upscale_factor", "downscale_factor", "groups", "dim", "start", "end", "step", "index",
               "offset", "dim1", "dim2"))  # fmt: skip
@@ -263,7 +269,8 @@ def decode(node: Node, ids: Sequence[Ids | None]) -> list[Ids]:
         for at, grad in enumerate(grads[: len(ids)]):
             if ids[at] is not None and grad is not None:
                 part = grad.to("cpu", torch.float64) * factor
-                landed[at] = part if landed[at] is None else landed[at] + part
+                before = landed[at]
+                landed[at] = part if before is None else before + part
         factor *= base
     out = _constants(torch.Size([count])).contiguous()
     for operand, position in zip(ids, landed, strict=True):
@@ -273,6 +280,16 @@ def decode(node: Node, ids: Sequence[Ids | None]) -> list[Ids]:
         arrives = place > 0
         out[place[arrives] - 1] = operand.reshape(-1)[arrives]
     return [out.reshape(shape)]
+
+
+@_rule("AsStrided", saved=("size", "stride", "storage_offset"))
+def _as_strided(node: Node, ids: Sequence[Ids | None]) -> list[Ids]:
+    """Read off the backward, which knows the base's layout; where places overlap, a contiguous base is taken for granted."""
+    found = decode(node, ids)
+    if bool((found[0] >= 0).all()):
+        return found
+    offset = node.saved("storage_offset")
+    return [_first(ids).contiguous().as_strided(node.shapes[0], _ints(node.saved("stride")), offset or 0)]
 
 
 def call(node: Node, *gradients: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:

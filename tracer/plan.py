@@ -182,9 +182,7 @@ class _Builder:
     def _place_leaves(self) -> None:
         """Leaves in the model's order; those that share storage are one."""
         order = {id(p): at for at, p in enumerate(self.model.parameters())} if self.model is not None else {}
-        leaves = sorted(
-            self.nodes[: self.walk.leaves], key=lambda n: (order.get(id(n.variable), len(order)), n.index)
-        )
+        leaves = sorted(self.nodes[: self.walk.leaves], key=lambda n: (order.get(id(n.variable), len(order)), n.index))
         first: dict[tuple[int, int, torch.dtype], int] = {}
         for node in leaves:
             variable = node.variable
@@ -241,6 +239,9 @@ class _Builder:
                 self.possible[(node.index, output)] = possible | {own}
                 self.by_data.append(node.index)
                 self.refresh[node.index] = []
+                if bool(((ids < self.base[own]) | (ids >= self.base[own] + shape.numel())).all()):
+                    self.operators.remove(node.index)  # it only copies: movement
+                    self.possible[(node.index, output)] = possible
             self.ids[(node.index, output)] = ids
 
     def _records_of(self, node: Node) -> None:

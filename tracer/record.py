@@ -108,7 +108,9 @@ def check_model(model: nn.Module | None) -> nn.Module | None:
     if model is None:
         return None
     if not isinstance(model, nn.Module):
-        raise TraceError(f"The model is a {type(model).__name__}; pass the torch.nn.Module whose parameters are traced, or None.")
+        raise TraceError(
+            f"The model is a {type(model).__name__}; pass the torch.nn.Module whose parameters are traced, or None."
+        )
     compiled = getattr(model, "_orig_mod", None)
     return compiled if isinstance(compiled, nn.Module) else model
 
@@ -135,7 +137,9 @@ def backward(
     try:
         if run is None:
             leaves = walked.nodes[: walked.leaves]
-            found = torch.autograd.grad(loss, [node.variable for node in leaves], allow_unused=True)
+            found = torch.autograd.grad(
+                loss, [node.variable for node in leaves if node.variable is not None], allow_unused=True
+            )
             for node, gradient in zip(leaves, found, strict=True):
                 captured.arrived[node.index] = [(gradient,)]
         else:

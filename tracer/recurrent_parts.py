@@ -55,7 +55,7 @@ def operator_parts(
     nodes: Sequence[Node],
     weights: dict[int, str],
     producer: Callable[[Node, int], Producer],
-) -> dict[int, tuple[Parts, int]]:
+) -> dict[int, tuple[Parts, int | None]]:
     """Component(s) and time step of the operators of one call of a recurrent module.
 
     Args:
@@ -66,13 +66,15 @@ def operator_parts(
         producer: what made an operand of an operator.
 
     Returns:
-        operator index → (parts, step within its layer and direction). Operators that are not told apart are left out.
+        operator index → (parts, step within its layer and direction, or None before the first step). Operators
+        that are not told apart are left out.
     """
     gates = gates_of(module)
-    found: dict[int, tuple[Parts, int]] = {}
+    found: dict[int, tuple[Parts, int | None]] = {}
     part: dict[int, str] = {}
-    steps: dict[str, int] = {}
-    layer, step = None, 0
+    layer: str | None = None
+    step: int | None = None
+    last: dict[str, int] = {}
     for node in nodes:
         name = weights.get(node.index)
         if name is not None:
@@ -80,9 +82,10 @@ def operator_parts(
             if match is None:
                 continue
             layer = layer_path(path, match)
+            # The input weights are applied to all steps at once, before the first of them (cells: in each call).
             if match[2] == "hh":
-                step = steps.get(layer, -1) + 1
-                steps[layer] = step
+                last[layer] = last.get(layer, -1) + 1
+            step = None if match[2] == "ih" else last.get(layer)
             blocks = tuple(join(layer, g) for g in gates)
             found[node.index] = (blocks if blocks and match[2] != "hr" else layer, step)
             if match[2] != "hr":
@@ -93,7 +96,9 @@ def operator_parts(
         read = [p for p in (producer(node, slot) for slot in range(len(node.inputs))) if p is not None]
         label = _label(node.op, read, part, gates)
         if label is None:
-            found[node.index] = (layer, step)
+            # Dropout between layers belongs to the module itself; an Elman RNN has no parts below its layers.
+            if not gates and node.op in ("Add", "Tanh", "Relu"):
+                found[node.index] = (layer, step)
         elif label == "gates":
             part[node.index] = label
             found[node.index] = (tuple(join(layer, g) for g in gates) or layer, step)
@@ -134,6 +139,8 @@ def _gru_label(op: str, labels: Sequence[str], chunks: Sequence[int], gates: tup
         return next((label for label in labels if label in gates), None)
     if op == "Mul" and "reset_gate" in labels:
         return "new_gate"
-    if {"new_gate", "mixing", "update_gate"} & set(labels):
-        return "new_gate" if op == "Add" and chunks else "mixing"
+    if (op in ("Sub", "Rsub", "Add") and {"new_gate", "mixing"} & set(labels)) or (
+        op == "Mul" and "update_gate" in labels
+    ):
+        return "mixing"
     return "gates" if op == "Add" and not chunks and "gates" in labels else None

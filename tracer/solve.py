@@ -115,11 +115,13 @@ def _attempt(captured: Captured, mode: str, capacity: int) -> Solved | None:
     mass = np.zeros(count)
     scratch = int(arrays.size.max())
 
+    largest = float(np.finfo(np.float64 if doubled else np.float32).max)
+
     def state(next_sets: passes.Table, contests: passes.Table) -> passes.StepArrays:
         return passes.StepArrays(
             pointers, h_address, exponent, nxt, via, traffic, mass, np.empty(scratch, like.dtype),
             np.zeros(scratch, np.int32), np.empty(0, np.int64 if doubled else np.int32), np.zeros(2, np.int64), next_sets,
-            contests, np.zeros(contests[2].shape[0], np.int64), float(np.finfo(like.dtype).max),
+            contests, np.zeros(contests[2].shape[0], np.int64), largest,
         )  # fmt: skip
 
     main = state(new_table(capacity), new_table(capacity))

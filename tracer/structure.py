@@ -129,7 +129,7 @@ def describe(
             )
         )
     vertex_of_tensor = [
-        vertex_of_leaf[t] if t < leaf_tensors else vertex_of_node[tensors[t][0]] for t in range(len(tensors))
+        vertex_of_leaf[t] if t < leaf_tensors else vertex_of_node.get(tensors[t][0], -1) for t in range(len(tensors))
     ]
     made = [Edge(i, vertex_of_tensor[t], vertex_of_node[n], slot) for i, (t, n, slot) in enumerate(edges)]
     made += [Edge(len(edges) + i, v, vertex_of_node[n], slot) for i, (v, n, slot) in enumerate(constants)]
@@ -138,7 +138,10 @@ def describe(
     paths = {path: at for at, path in enumerate(named)}
     roles = {path: recorded.roles.get(path) for path in named}
     graph = Graph(
-        type(model).__name__ if model is not None else "function", tuple(vertices), tuple(made), components_from_paths(roles)
+        type(model).__name__ if model is not None else "function",
+        tuple(vertices),
+        tuple(made),
+        components_from_paths(roles),
     )
     sizes = [walk.nodes[n].shapes[o] for n, o in tensors]
     numbered = []
@@ -146,10 +149,23 @@ def describe(
         listed = _listed(part)
         blocks = len(listed) or 1
         along = sizes[t][0] if t < leaf_tensors and sizes[t] else (sizes[t][-1] if sizes[t] else 1)
-        inner = (sizes[t].numel() // blocks if t < leaf_tensors else along // blocks) if blocks > 1 else sizes[t].numel()
+        inner = (
+            (sizes[t].numel() // blocks if t < leaf_tensors else along // blocks) if blocks > 1 else sizes[t].numel()
+        )
         numbered.append((tuple(paths[p] for p in listed) or (-1,), inner))
-    groups, start, count, inner = _groups(parameters, tensor_parts, numbered, leaf_tensors)
-    return Layout(graph, named, numbered, parameters, vertex_of_tensor, groups, start, count, inner, aliases_of(model, walk, tensors, aliases, names))
+    groups, start, counts, group_inner = _groups(parameters, tensor_parts, numbered, leaf_tensors)
+    return Layout(
+        graph,
+        named,
+        numbered,
+        parameters,
+        vertex_of_tensor,
+        groups,
+        start,
+        counts,
+        group_inner,
+        aliases_of(model, walk, tensors, aliases, names),
+    )
 
 
 def _groups(
@@ -262,7 +278,12 @@ def _operator_components(
                     weights[node.index] = local
         for index, (part, step) in operator_parts(path, module, nodes, weights, producer).items():
             parts[index] = part
-            times[index] = step if isinstance(module, nn.RNNBase) else call
+            if not isinstance(module, nn.RNNBase):
+                times[index] = call
+            elif step is not None:
+                times[index] = step
+            else:
+                times.pop(index, None)
     return parts, times
 
 

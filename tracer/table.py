@@ -34,7 +34,7 @@ class Table(list[Row]):
     def to_pandas(self) -> Any:
         """The table as a pandas DataFrame (pandas must be installed)."""
         try:
-            import pandas  # noqa: PLC0415  # optional: only users of DataFrames need it
+            import pandas  # optional: only users of DataFrames need it
         except ImportError as error:
             raise ImportError("to_pandas() needs pandas: pip install pandas") from error
         return pandas.DataFrame(list(self))

@@ -72,7 +72,9 @@ def check_loss(loss: Any) -> None:
     if loss.numel() != 1:
         raise LossError(f"Loss has shape {tuple(loss.shape)}; tracing needs a scalar. Did you mean loss.mean()?")
     if loss.is_inference():
-        raise LossError("The loss was made in inference mode, which records no graph. Leave torch.inference_mode() for the forward pass.")
+        raise LossError(
+            "The loss was made in inference mode, which records no graph. Leave torch.inference_mode() for the forward pass."
+        )
     if loss.is_complex():
         raise LossError("The loss is complex; tracing needs a real scalar. Did you mean loss.abs()?")
     if loss.grad_fn is None:
@@ -86,7 +88,7 @@ def check_loss(loss: Any) -> None:
 
 def walk(loss: torch.Tensor) -> Walk:
     """All autograd nodes that `loss` depends on. Iterative: depth is bounded by memory only."""
-    root = loss.grad_fn
+    root: Any = loss.grad_fn
     found: dict[Any, tuple[tuple[Any, int], ...]] = {}
     stack = [root]
     while stack:
@@ -97,7 +99,8 @@ def walk(loss: torch.Tensor) -> Walk:
         for upstream, _ in found[fn]:
             if upstream is not None and upstream not in found:
                 stack.append(upstream)
-    leaves, operators = [], []
+    leaves: list[Any] = []
+    operators: list[Any] = []
     for fn in found:
         (leaves if fn.name() == ACCUMULATE else operators).append(fn)
     ordered = _forward_order(operators, found)

@@ -8,10 +8,10 @@ from numba.extending import intrinsic
 
 
 @intrinsic
-def _as_pointer(typingctx, address):  # type: ignore[no-untyped-def]  # numba's own calling convention
+def _as_pointer(typingctx, address):
     signature = types.voidptr(address)
 
-    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, arguments):
         return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
 
     return signature, codegen

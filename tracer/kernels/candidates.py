@@ -13,9 +13,47 @@ import numpy as np
 from gradtrace.tracer.kernels.addressing import array_at
 from gradtrace.tracer.kernels.component_sets import with_element
 from gradtrace.tracer.kernels.layout import (
-    A_S0, A_SK, A_SM, B_S0, B_SK, B_SN, D0, D1, D2, HI, ID_S0, ID_S1, ID_S2, ID_START, ID_TABLE, KIND, LAYER_NORM, LO,
-    LOG_SOFTMAX, MM, OP, OUT_S0, OUT_S1, OUT_S2, OUT_START, OUT_TABLE, PAIRS, ROW, ROW_SCALE, ROW_WEIGHT, SOFTMAX, TARGET,
-    U0, U1, U2, UK, VALUES, WEIGHTS, A, B, K,
+    A_S0,
+    A_SK,
+    A_SM,
+    B_S0,
+    B_SK,
+    B_SN,
+    D0,
+    D1,
+    D2,
+    HI,
+    ID_S0,
+    ID_S1,
+    ID_S2,
+    ID_START,
+    ID_TABLE,
+    KIND,
+    LAYER_NORM,
+    LO,
+    LOG_SOFTMAX,
+    MM,
+    OP,
+    OUT_S0,
+    OUT_S1,
+    OUT_S2,
+    OUT_START,
+    OUT_TABLE,
+    PAIRS,
+    ROW,
+    ROW_SCALE,
+    ROW_WEIGHT,
+    SOFTMAX,
+    TARGET,
+    U0,
+    U1,
+    U2,
+    UK,
+    VALUES,
+    WEIGHTS,
+    A,
+    B,
+    K,
 )  # fmt: skip
 from gradtrace.tracer.kernels.rowmax import row_max
 
@@ -68,7 +106,9 @@ def evaluate(tensor, everything, track, plan, state, like):
         if state.h_address[target] == 0 or plan.uses[use, HI] <= plan.uses[use, LO]:
             continue
         shift = state.exponent[target] - reference
-        constant = like.dtype.type(plan.constants[use]) if shift == 0 else like.dtype.type(plan.constants[use] * 2.0**shift)
+        constant = (
+            like.dtype.type(plan.constants[use]) if shift == 0 else like.dtype.type(plan.constants[use] * 2.0**shift)
+        )
         h = array_at(state.h_address[target], plan.size[target], like)
         kind = plan.uses[use, KIND]
         if kind == PAIRS:

@@ -157,12 +157,12 @@ def sequences(plan, state, sequence, table, group_inner, group_count, group_star
     """Sequence numbers of every visited scalar (int32 [ids]) and, for leaves, traces by (group, sequence).
 
     A group is a block of a leaf tensor that belongs to one component. Element e > 0 of a sequence (as of the sets of
-    candidate components) is component e - 1, and 0 stands for "no component". Rows of `out` (float64 [., 4]) become (group, sequence,
-    traffic, mass); returns how many there are, or -1 if `out` is too short. `traffic_of`/`mass_of` are scratch, as long
-    as the table, all zero.
+    candidate components) is component e - 1, and 0 stands for "no component". Rows of `out` (float64 [., 4]) become
+    (group, sequence, traffic, mass); returns how many there are, or -1 if `out` is too short. `traffic_of`/`mass_of`
+    are scratch, as long as the table, all zero.
     """
     rows = 0
-    parent, element = table[2], table[3]
+    element = table[3]
     for tensor in range(plan.base.shape[0] - 1, -1, -1):
         base, size = plan.base[tensor], plan.size[tensor]
         leaf = tensor < plan.leaves

@@ -7,7 +7,21 @@ from collections.abc import Callable
 import torch
 
 from gradtrace.tracer.kernels.layout import (
-    A_S0, A_SK, A_SM, B_S0, B_SK, B_SN, MM, U0, U1, U2, UK, WEIGHTS, A, B, K,
+    A_S0,
+    A_SK,
+    A_SM,
+    B_S0,
+    B_SK,
+    B_SN,
+    MM,
+    U0,
+    U1,
+    U2,
+    UK,
+    WEIGHTS,
+    A,
+    B,
+    K,
 )  # fmt: skip
 from gradtrace.tracer.rules.base import Context, Source, Use
 from gradtrace.tracer.walk import Node
@@ -15,18 +29,17 @@ from gradtrace.tracer.walk import Node
 
 def _dense(tensor: torch.Tensor) -> tuple[int, ...]:
     """Strides in which the step has to present this tensor: its own where they cover memory without gaps or repeats."""
-    order = sorted(range(tensor.dim()), key=lambda d: (-tensor.stride(d), d))
+    own = tuple(tensor.stride())
+    order = sorted(range(tensor.dim()), key=lambda d: (-own[d], d))
     expected = 1
     for dim in reversed(order):
-        if tensor.shape[dim] != 1 and tensor.stride(dim) != expected:
+        if tensor.shape[dim] != 1 and own[dim] != expected:
             return torch.empty(tensor.shape, device="meta").stride()
         expected *= tensor.shape[dim]
-    return tensor.stride()
+    return own
 
 
-def _product(
-    context: Context, left: int, right: int, names: tuple[str, str], constant: float, vector: bool = False
-) -> list[Use]:
+def _product(context: Context, left: int, right: int, names: tuple[str, str], constant: float) -> list[Use]:
     """Uses of both factors of out[n, r, o] = Σ_i left[n, r, i] · right[n, i, o]."""
     node = context.node
     output = context.outputs[0]
@@ -35,14 +48,13 @@ def _product(
     x, y = node.saved(names[0]), node.saved(names[1])
     batched = len(shape) == 3
     n = shape[0] if batched else 1
-    rows = shape[-1] if vector else shape[-2]
-    cols = 1 if vector else shape[-1]
+    rows, cols = shape[-2], shape[-1]
     uses = []
     if x_ids is not None and y is not None:
         # left[n, r, i]: max over o of |right[n, i, o] · g[n, r, o]|
         strides = _dense(y)
-        y_n, (y_i, y_o) = (strides[0] if batched else 0), (strides[-2:] if not vector else (strides[0], 0))
-        inner = y.shape[0] if vector else y.shape[-2]
+        y_n, y_i, y_o = (strides[0] if batched else 0), strides[-2], strides[-1]
+        inner = y.shape[-2]
         uses.append(
             Use(
                 left,
@@ -60,7 +72,7 @@ def _product(
     if y_ids is not None and x is not None:
         # right[n, i, o]: max over r of |left[n, r, i] · g[n, r, o]|
         strides = _dense(x)
-        x_n, (x_r, x_i) = (strides[0] if batched else 0), strides[-2:]
+        x_n, x_r, x_i = (strides[0] if batched else 0), strides[-2], strides[-1]
         inner = x.shape[-1]
         ids = y_ids.reshape(n, inner, cols)
         # The inner loop runs along the dimension in which the factor's own storage is contiguous.
@@ -131,7 +143,7 @@ def _matrix_vector(context: Context, left: int, right: int, names: tuple[str, st
     rows = node.shapes[output][0]
     index = context.positions(rows).view(-1, 1)
     uses = []
-    for slot, other, name in ((left, right, names[1]), (right, left, names[0])):
+    for slot, name in ((left, names[1]), (right, names[0])):
         ids = context.ids[slot]
         if ids is None:
             continue

@@ -91,7 +91,6 @@ def jacobian_of(node: Node, ids: Sequence[torch.Tensor | None], output: int) -> 
     for u in range(count):
         flat[u] = 1
         grads = call(node, *one_hot)
-        flat[u] = 0
         for slot, grad in enumerate(grads[: len(ids)]):
             operand = ids[slot]
             if operand is None or grad is None:
@@ -99,10 +98,9 @@ def jacobian_of(node: Node, ids: Sequence[torch.Tensor | None], output: int) -> 
             if slot not in rows:
                 rows[slot] = torch.zeros(count, operand.numel(), dtype=dtype)
             rows[slot][u] = grad.detach().to(dtype).reshape(-1) if grad.shape == operand.shape else _fit(grad, operand)
+        flat[u] = 0  # only now: a node may hand back the very gradient it was given
     return rows
 
 
 def _fit(grad: torch.Tensor, operand: torch.Tensor) -> torch.Tensor:
     return grad.detach().sum_to_size(operand.shape).reshape(-1)
-
-

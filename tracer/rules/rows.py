@@ -19,9 +19,7 @@ def _softmax_kind(kind: int) -> Callable[[Context], list[Use]]:
         shape = list(ids.shape) or [1]
         dim = context.node.saved_int("dim") % len(shape)
         outer, inner = math.prod(shape[:dim]), math.prod(shape[dim + 1 :])
-        return [
-            Use(0, 0, ids.reshape(outer, shape[dim], inner), kind, sources={ROW: Source("saved", 0, "result")})
-        ]
+        return [Use(0, 0, ids.reshape(outer, shape[dim], inner), kind, sources={ROW: Source("saved", 0, "result")})]
 
     return rule
 
