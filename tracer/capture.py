@@ -57,6 +57,32 @@ class Captured:
         place = (index, tensor.output_nr)
         return self.ids.get(place, self.plan.ids.get(place))
 
+    def _consistent(self, gradients: dict[int, tuple[Any, Any]]) -> bool:
+        """Whether Σ w·g_u = g_v held, in sum over each operator's output (looked at once a structure).
+
+        A tensor hook that scales a gradient, or a backward that is not the forward's, shows here.
+        """
+        bases = torch.from_numpy(self.plan.arrays.base)
+        total, size = torch.zeros(len(bases), dtype=torch.float64), torch.zeros(len(bases), dtype=torch.float64)
+        for node, operands in self.plan.operands.items():
+            incoming = gradients[node][0]
+            for slot, place in operands:
+                part = incoming[slot] if incoming is not None else None
+                ids = self.ids.get(place, self.plan.ids[place])
+                if part is None or part.shape != ids.shape:
+                    continue
+                flat, values = ids.reshape(-1).long(), part.detach().to("cpu", torch.float64).reshape(-1)
+                owners = torch.searchsorted(bases, flat[flat >= 0], right=True) - 1
+                total.index_add_(0, owners, values[flat >= 0])
+                size.index_add_(0, owners, values[flat >= 0].abs())
+        for tensor in range(self.plan.arrays.leaves, len(bases)):
+            outgoing = self.outputs[tensor]
+            if outgoing is None or tensor == self.plan.arrays.loss_tensor:
+                continue
+            if abs(float(total[tensor]) - float(outgoing.double().sum())) > 1e-3 * float(size[tensor]) + 1e-30:
+                return False
+        return True
+
     def finish(self) -> None:
         """Sort what the hooks caught, and take the hooks off again."""
         for handle in self.handles:
@@ -78,6 +104,8 @@ class Captured:
             else:
                 made = gradients.get(index, (None, None))[1]
                 self.outputs.append(made[output] if made is not None else None)
+        if self.plan.consistent is None:
+            self.plan.consistent = self._consistent(gradients)
         self.caught.clear()
         self.arrived.clear()
         self.walk = Walk([], 0, (0, 0))

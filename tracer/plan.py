@@ -83,6 +83,8 @@ class Plan:
     probed: set[int]
     shapes: list[tuple[int, ...]]
     leaf_of: dict[int, int]
+    operands: dict[int, list[tuple[int, tuple[int, int]]]]
+    consistent: bool | None = None
 
     @property
     def graph(self) -> Graph:
@@ -153,6 +155,10 @@ class _Builder:
             self.by_data, self.refresh, self.ids, self.tensors, self.aliases, self.positions, layout, self.probed,
             [tuple(self.nodes[n].shapes[o]) for n, o in self.tensors],
             {id(n.variable): n.index for n in self.nodes[: self.walk.leaves]},
+            {
+                n: [(slot, place) for slot, place in enumerate(self.nodes[n].inputs) if place is not None]
+                for n in self.operators
+            },
         )  # fmt: skip
 
     def _count_scalars(self) -> int:
@@ -239,9 +245,15 @@ class _Builder:
                 self.possible[(node.index, output)] = possible | {own}
                 self.by_data.append(node.index)
                 self.refresh[node.index] = []
-                if bool(((ids < self.base[own]) | (ids >= self.base[own] + shape.numel())).all()):
-                    self.operators.remove(node.index)  # it only copies: movement
-                    self.possible[(node.index, output)] = possible
+                if bool(((ids >= self.base[own]) & (ids < self.base[own] + shape.numel())).any()):
+                    raise UntraceableOperatorError(
+                        f"A part of a tensor (shape {tuple(shape)}) is changed in place by arithmetic (such as y[1:3] += f). "
+                        "Copies into a part are traced, arithmetic is not yet: write y[1:3] = y[1:3] + f.",
+                        node.op,
+                        tuple(shape),
+                    )
+                self.operators.remove(node.index)  # it only copies: movement
+                self.possible[(node.index, output)] = possible
             self.ids[(node.index, output)] = ids
 
     def _records_of(self, node: Node) -> None:

@@ -106,6 +106,10 @@ class Trace:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know about this trace, one sentence each."""
+        if self._plan.consistent is False:
+            return (
+                "Σ w·g differs from g at some tensor: a tensor hook or a custom backward changes gradients on the way.",
+            )
         return ()
 
     def batch_trace(self, mode: str | None = None) -> BatchTrace:

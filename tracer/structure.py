@@ -33,12 +33,13 @@ class Layout:
     """Names for a plan's numbers.
 
     Attributes:
-        graph: vertices are parameters, then constants, then operators in forward order; edge i < number of records is
-            record i, the rest lead from constants.
+        graph: vertices are parameters, then constants, then operators in forward order; edges of records first, the rest lead from
+            constants.
         paths: component path by component number.
         parts: per tensor, the component numbers of its blocks (-1: none) and the number of scalars in a block.
         parameters: parameter tensors in the model's order.
         vertex_of_tensor: vertex index of every tensor.
+        edge_of: per record, its edge.
         aliases: further names of tied parameters → the first name.
         groups: per group (a block of a parameter), (parameter position, component path or None).
     """
@@ -53,6 +54,7 @@ class Layout:
     group_count: np.ndarray
     group_inner: np.ndarray
     aliases: dict[str, str]
+    edge_of: np.ndarray
 
     def component_arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(scalars in a block, number of blocks, component numbers [tensors, MAX_BLOCKS]) for the compiled code."""
@@ -131,8 +133,11 @@ def describe(
     vertex_of_tensor = [
         vertex_of_leaf[t] if t < leaf_tensors else vertex_of_node.get(tensors[t][0], -1) for t in range(len(tensors))
     ]
-    made = [Edge(i, vertex_of_tensor[t], vertex_of_node[n], slot) for i, (t, n, slot) in enumerate(edges)]
-    made += [Edge(len(edges) + i, v, vertex_of_node[n], slot) for i, (v, n, slot) in enumerate(constants)]
+    # Two outputs of one operator read by one slot (var_mean) are one operator edge.
+    keys = [(vertex_of_tensor[t], vertex_of_node[n], slot) for t, n, slot in edges]
+    edge_at = {key: at for at, key in enumerate(dict.fromkeys(keys))}
+    made = [Edge(at, *key) for key, at in edge_at.items()]
+    made += [Edge(len(edge_at) + i, v, vertex_of_node[n], slot) for i, (v, n, slot) in enumerate(constants)]
     tensor_parts = [leaf_parts[t] if t < leaf_tensors else parts.get(tensors[t][0]) for t in range(len(tensors))]
     named = sorted({a for part in tensor_parts for p in _listed(part) for a in ancestors(p)} | set(modules))
     paths = {path: at for at, path in enumerate(named)}
@@ -165,6 +170,7 @@ def describe(
         counts,
         group_inner,
         aliases_of(model, walk, tensors, aliases, names),
+        np.array([edge_at[key] for key in keys], np.int64),
     )
 
 

@@ -45,24 +45,28 @@ def summarise(
 
     def by_edge(values: np.ndarray) -> np.ndarray:
         full = np.zeros(edges, values.dtype)
-        full[: values.size] = values
+        np.add.at(full, plan.layout.edge_of, values)
         return full
 
+    peak = np.zeros(edges)
+    np.maximum.at(peak, plan.layout.edge_of, solved.peak * unscaled)
+    flow = by_edge(solved.flow)
     mass = by_edge(solved.use_mass * unscaled)
     return BatchTrace(
         mode=solved.mode,
         batch=batch,
         graph=plan.graph,
         loss=loss,
-        flow=by_edge(solved.flow * unscaled),
-        peak=by_edge(solved.peak * unscaled),
+        flow=flow * unscaled,
+        peak=peak,
         traffic=by_edge(solved.use_traffic),
         mass=mass,
         dominant=dominant_edges(plan, mass),
         non_finite=solved.non_finite or not math.isfinite(loss),
         parameters=parameter_rows(solved, unscaled, batch_size),
-        components=component_rows(solved, unscaled),
+        components=component_rows(solved, flow, unscaled),
         routes=route_rows(solved, unscaled, top_routes),
+        consistent=plan.consistent is not False,
     )
 
 
@@ -172,7 +176,7 @@ def place_of(
     return None, None
 
 
-def component_rows(solved: Solved, unscaled: float) -> tuple[ComponentShare, ...]:
+def component_rows(solved: Solved, edge_flow: np.ndarray, unscaled: float) -> tuple[ComponentShare, ...]:
     """One row a component, descendants included, in the graph's order."""
     plan = solved.captured.plan
     layout = plan.layout
@@ -193,7 +197,7 @@ def component_rows(solved: Solved, unscaled: float) -> tuple[ComponentShare, ...
     traffic, entries = np.zeros(count, np.int64), np.zeros(count, np.int64)
     component_totals(solved.visits, visits, owned, mass, traffic, entries, own)
     contested, won = contest_totals(solved, within)
-    flow = entering_flow(plan, solved.flow, number)
+    flow = entering_flow(plan, edge_flow, number)
     total_mass, total_traffic = float(solved.visits[:, 3].sum()), int(solved.visits[:, 2].sum())
     return tuple(
         ComponentShare(

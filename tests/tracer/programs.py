@@ -49,10 +49,10 @@ def _multiply(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _write(a: Tensor, b: Tensor) -> Tensor:
-    """Part of a copy of `a` overwritten or increased in place by part of `b`."""
+    """Part of a copy of `a` overwritten in place by part of `b`."""
     y = a * 1.25
     if a.shape[0] > 1:
-        y[:1] += b[:1, :1]
+        y[:1] = b[:1, :1]
     else:
         y[:, :1] = b[:1, :1]
     return y

@@ -191,6 +191,7 @@ def _contraction(use, base, size, everything, track, constant, h, plan, state, l
     packed = np.empty((1, 1), like.dtype)
     largest = state.largest
     target, target_base = r[TARGET], plan.base[r[TARGET]]
+    held, onward, via = state.best, state.next, state.via
     first, last = r[LO] // columns, (r[HI] - 1) // columns + 1
     for i0 in range(r[D0]):
         row_lo, row_hi = max(first - i0 * rows, 0), min(last - i0 * rows, rows)
@@ -235,6 +236,28 @@ def _contraction(use, base, size, everything, track, constant, h, plan, state, l
                     continue
                 if not sparse:
                     row_max(column, ks, count, packed, span, best, wide)
+                if not sparse and everything and not track and r[ID_TABLE] == 0:
+                    # The common case, all scalars of a parameter: the same as below with everything looked up beforehand.
+                    v0 = r[ID_START] + i0 * r[ID_S0] + i1 * r[ID_S1] + start * r[ID_S2] - base
+                    u0 = target_base + i0 * r[U0] + i1 * r[U1] + start * r[U2]
+                    if _merge(
+                        use,
+                        v0,
+                        r[ID_S2],
+                        u0,
+                        r[U2],
+                        r[UK],
+                        span,
+                        best,
+                        wide,
+                        base,
+                        largest,
+                        plan.uses,
+                        held,
+                        onward,
+                        via,
+                    ):
+                        continue
                 for n in range(span):
                     v = _id(r, ids, i0, i1, start + n, rows, columns) - base
                     if not _asked(v, size, base, everything, state.traffic):
@@ -256,6 +279,29 @@ def _contraction(use, base, size, everything, track, constant, h, plan, state, l
                         offer(v, top, target_base + flat, use, flat, base, plan, state, track)
                         if track and plan.comp_count[target] > 1 and r[UK] == 1:
                             _all_blocks(v, i0, i1, start + n, use, column, ks, count, b, plan, state)
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False)
+def _merge(use, v0, v_step, u0, u_step, u_k, span, best, wide, base, largest, uses, held, onward, via):
+    """Let one row of products compete; False (and nothing done) if one of them overflowed."""
+    for n in range(span):
+        if best[n] > largest:
+            return False
+    op = uses[use, OP]
+    for n in range(span):
+        value = best[n]
+        v = v0 + n * v_step
+        before = held[v]
+        if value > before:
+            held[v] = value
+            onward[base + v] = u0 + n * u_step + wide[n] * u_k
+            via[base + v] = use
+        elif value == before and value > 0:
+            u = u0 + n * u_step + wide[n] * u_k
+            if uses[via[base + v], OP] == op and u < onward[base + v]:
+                onward[base + v] = u
+                via[base + v] = use
+    return True
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
