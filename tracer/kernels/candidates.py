@@ -147,6 +147,12 @@ def _pairs(use, base, size, everything, track, constant, h, plan, state, like):
     outs = array_at(r[OUT_TABLE], n, _TABLE)
     target_base = plan.base[r[TARGET]]
     largest = state.largest
+    if not track and r[ID_TABLE] == 0 and r[OUT_TABLE] == 0 and r[LO] == 0 and r[HI] == n:
+        state.meters[NON_FINITE] += _plain_pairs(
+            r, use, base, size, everything, constant, h, values, weights, values_slot >= 0, weights_slot >= 0,
+            target_base, largest, plan.uses, state.best, state.next, state.via, state.traffic,
+        )  # fmt: skip
+        return
     d12 = r[D1] * r[D2]
     for i0 in range(r[LO] // d12, (r[HI] - 1) // d12 + 1):
         for i1 in range(r[D1]):
@@ -171,6 +177,48 @@ def _pairs(use, base, size, everything, track, constant, h, plan, state, like):
                     offer(v, value, target_base + flat, use, flat, base, plan, state, track)
                 elif not value <= largest:
                     state.meters[NON_FINITE] += 1
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False)
+def _plain_pairs(
+    r, use, base, size, everything, constant, h, values, weights, by_value, by_weight, target_base, largest, uses, held,
+    onward, via, traffic,
+):  # fmt: skip
+    """`_pairs` where both maps are strided and components need no watching; returns how many were not finite."""
+    op = r[OP]
+    d0, d1, d2 = r[D0], r[D1], r[D2]
+    id_step, out_step = r[ID_S2], r[OUT_S2]
+    bad = 0
+    for i0 in range(d0):
+        for i1 in range(d1):
+            row = (i0 * d1 + i1) * d2
+            id_row = r[ID_START] + i0 * r[ID_S0] + i1 * r[ID_S1] - base
+            out_row = r[OUT_START] + i0 * r[OUT_S0] + i1 * r[OUT_S1]
+            for i2 in range(d2):
+                v = id_row + i2 * id_step
+                if v < 0 or v >= size or not (everything or traffic[base + v] > 0):
+                    continue
+                flat = out_row + i2 * out_step
+                if by_value:
+                    value = abs(values[row + i2])
+                elif by_weight:
+                    value = abs(weights[row + i2] * constant) * abs(h[flat])
+                else:
+                    value = abs(constant) * abs(h[flat])
+                if not value <= largest:
+                    bad += 1
+                    continue
+                before = held[v]
+                if value > before:
+                    held[v] = value
+                    onward[base + v] = target_base + flat
+                    via[base + v] = use
+                elif value == before and value > 0:
+                    u = target_base + flat
+                    if uses[via[base + v], OP] == op and u < onward[base + v]:
+                        onward[base + v] = u
+                        via[base + v] = use
+    return bad
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)

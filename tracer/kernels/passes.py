@@ -124,12 +124,7 @@ def forward(plan, state, evaluated, use_traffic, use_mass, like):
     for tensor in range(plan.base.shape[0]):
         base, size = plan.base[tensor], plan.size[tensor]
         if tensor >= plan.leaves:
-            visited = False
-            for v in range(size):
-                if state.traffic[base + v] > 0:
-                    visited = True
-                    break
-            if not visited:
+            if not _any(state.traffic, base, size):
                 continue
             if not evaluated or plan.track[tensor]:
                 evaluate(tensor, False, plan.track[tensor], plan, state, like)
@@ -140,16 +135,34 @@ def forward(plan, state, evaluated, use_traffic, use_mass, like):
         elif evaluated and plan.track[tensor]:
             evaluate(tensor, False, True, plan, state, like)
             _contests(tensor, plan, state)
-        for v in range(size):
-            count = state.traffic[base + v]
-            u = state.next[base + v]
-            if count == 0 or u < 0:
-                continue
-            use, mass = state.via[base + v], state.mass[base + v]
-            state.traffic[u] += count
-            state.mass[u] += mass
-            use_traffic[use] += count
-            use_mass[use] += mass
+        _send(base, size, state.next, state.via, state.traffic, state.mass, use_traffic, use_mass)
+
+
+# Plain arrays, not the tuples of a plan: compiled code counts references each time it takes an array out of a tuple.
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False)
+def _any(traffic, base, size):
+    found = False
+    for v in range(base, base + size):
+        found = found or traffic[v] > 0
+        if found:
+            break
+    return found
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False)
+def _send(base, size, onward, via, traffic, mass, use_traffic, use_mass):
+    for v in range(base, base + size):
+        count = traffic[v]
+        u = onward[v]
+        if count == 0 or u < 0:
+            continue
+        use = via[v]
+        traffic[u] += count
+        mass[u] += mass[v]
+        use_traffic[use] += count
+        use_mass[use] += mass[v]
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
@@ -163,11 +176,16 @@ def sequences(plan, state, sequence, table, group_inner, group_count, group_star
     """
     rows = 0
     element = table[3]
+    onward, via, traffic, mass = state.next, state.via, state.traffic, state.mass
+    uses, bases = plan.uses, plan.base
+    inners, counts, components = plan.comp_inner, plan.comp_count, plan.comp_table
     for tensor in range(plan.base.shape[0] - 1, -1, -1):
         base, size = plan.base[tensor], plan.size[tensor]
         leaf = tensor < plan.leaves
         groups = group_count[tensor] if leaf else 1
         span = group_inner[tensor] if leaf else size
+        if not leaf and not _any(traffic, base, size):
+            continue
         for start in range(0, size, span):
             group = group_start[tensor] + (start // span) % groups if leaf else 0
             touched_from = np.int64(2**31)
@@ -175,12 +193,13 @@ def sequences(plan, state, sequence, table, group_inner, group_count, group_star
             last_key = np.int64(-1)
             last = np.int64(0)
             for v in range(start, min(start + span, size)):
-                count = state.traffic[base + v]
-                u = state.next[base + v]
+                count = traffic[base + v]
+                u = onward[base + v]
                 if count == 0 or u < 0:
                     continue
-                target = plan.uses[state.via[base + v], TARGET]
-                component = component_of(target, u - plan.base[target], plan) + 1
+                target = uses[via[base + v], TARGET]
+                block = 0 if counts[target] == 1 else ((u - bases[target]) // inners[target]) % counts[target]
+                component = components[target, block] + 1
                 after = sequence[u]
                 key = (np.int64(after) << 32) | np.int64(component)
                 if key != last_key:
@@ -188,7 +207,7 @@ def sequences(plan, state, sequence, table, group_inner, group_count, group_star
                     last = np.int64(after) if element[after] == component else intern(after, component, table)
                 if leaf:
                     traffic_of[last] += count
-                    mass_of[last] += state.mass[base + v]
+                    mass_of[last] += mass[base + v]
                     touched_from = min(touched_from, last)
                     touched_to = max(touched_to, last)
                 else:
