@@ -7,19 +7,23 @@ Every setting `x` may be given as the environment variable `GRADTRACE_X` or as `
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from gradtrace.service.suggest import choices
 from gradtrace.tracer.errors import SpecError
 
 PREFIX = "GRADTRACE_"
 FILE_VARIABLE = "GRADTRACE_SETTINGS"
+_REDIS = re.compile(
+    r"rediss?://(?:[^\s@/]*@)?(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?(?:/[0-9]*)?(?:\?\S*)?"
+)
 
 
 class Settings(BaseModel):
@@ -42,7 +46,13 @@ class Settings(BaseModel):
     neo4j_database: str | None = Field(
         default=None, min_length=1, description="database there; the user's own if unset"
     )
-    data: Path | None = Field(default=None, description="data folder of the embedded Neo4j")
+    redis_uri: SecretStr | None = Field(
+        default=None,
+        description="address of a Redis or Valkey server of your own, redis://[user:password@]host:port/number (rediss:// "
+        "with TLS); the embedded Valkey if not set",
+    )
+    redis_password: SecretStr | None = Field(default=None, description="password at that server, if not in its address")
+    data: Path | None = Field(default=None, description="data folder of the embedded Neo4j and Valkey")
     cache: Path | None = Field(default=None, description="folder for downloaded files")
     idle: float | None = Field(default=None, ge=0, description="seconds after which an unused embedded Neo4j stops")
     neo4j_heap: str | None = Field(default=None, pattern=r"^[0-9]+[kmgKMG]$", description="heap of the embedded Neo4j")
@@ -50,6 +60,14 @@ class Settings(BaseModel):
         default=30.0, gt=0, le=86_400, description="seconds after which a question is given up"
     )
     query_rows: int = Field(default=10_000, ge=1, le=10_000_000, description="rows of an ad hoc query at most")
+
+    @field_validator("redis_uri")
+    @classmethod
+    def _redis_address(cls, value: SecretStr | None) -> SecretStr | None:
+        # Not by `pattern`: its message would show the address, and with it the password.
+        if value is not None and not _REDIS.fullmatch(value.get_secret_value()):
+            raise ValueError("expected redis://[user:password@]host[:port][/number], or rediss:// with TLS")
+        return value
 
 
 def settings_file(environment: Mapping[str, str] | None = None) -> Path:

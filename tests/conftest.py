@@ -11,6 +11,7 @@ import pytest
 
 if TYPE_CHECKING:
     from gradtrace.service.local import ServerInfo
+    from gradtrace.service.local.valkey import ValkeyInfo
 
 
 @pytest.fixture(scope="session")
@@ -52,3 +53,15 @@ def clean_store(neo4j_server: ServerInfo) -> ServerInfo:
         ).records:
             driver.execute_query(f"DROP INDEX `{name}`", database_="neo4j")
     return neo4j_server
+
+
+@pytest.fixture(scope="session")
+def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyInfo]:
+    """One real Valkey for the whole test session, on a data folder of its own; its address is `valkey_server.url`."""
+    from gradtrace.service.local.valkey import start_valkey, stop_valkey
+
+    data = tmp_path_factory.mktemp("valkey-server")
+    try:
+        yield start_valkey(data)
+    finally:
+        stop_valkey(data)

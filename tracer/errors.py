@@ -25,6 +25,9 @@
     │   ├── QueryParameterError        a parameter is missing, unknown or of the wrong type
     │   ├── QueryRefusedError          the read-only gate said no (CLI exit code 4)
     │   └── QueryTimeoutError          it ran longer than its limit
+    ├── BrokerError                    the queue (Redis or Valkey)
+    │   ├── BrokerUnreachableError     nothing answers there (CLI exit code 3)
+    │   └── BrokerAuthError            it answers, but refuses the credentials
     └── SpecError                      a workload or a hyperparameter is unknown or of the wrong type
 
 Messages say what came, what was expected and what to do next.
@@ -144,6 +147,18 @@ class QueryRefusedError(QueryError):
 
 class QueryTimeoutError(QueryError):
     """The query ran longer than its limit."""
+
+
+class BrokerError(GradtraceError):
+    """The queue cannot be used."""
+
+
+class BrokerUnreachableError(BrokerError):
+    """Nothing answers at the queue's address."""
+
+
+class BrokerAuthError(BrokerError):
+    """The queue answers, but refuses the credentials."""
 
 
 class SpecError(GradtraceError):

@@ -9,9 +9,11 @@ OK, FAILED, USAGE, UNREACHABLE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 # The first class that fits decides.
 _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (errors.StoreUnreachableError, UNREACHABLE),
+    (errors.BrokerUnreachableError, UNREACHABLE),
     (errors.QueryRefusedError, REFUSED),
     (errors.StoreAuthError, REFUSED),
     (errors.StoreLockedError, REFUSED),
+    (errors.BrokerAuthError, REFUSED),
     (errors.BudgetError, REFUSED),
     (errors.SpecError, USAGE),
     (errors.UnknownQueryError, USAGE),

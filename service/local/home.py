@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from filelock import FileLock, Timeout
 
@@ -45,7 +46,7 @@ class Home:
     data: Path
 
     @classmethod
-    def of(cls, data: Path | None) -> Home:
+    def of(cls, data: Path | None) -> Self:
         """The home in this data folder, or in the default one."""
         return cls(Path(data).expanduser().absolute() if data is not None else default_data())
 
