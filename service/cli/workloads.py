@@ -36,12 +36,16 @@ def command(workload: str | None, output: str) -> None:
     rows = [
         {
             "parameter": name,
-            "type": "/".join(
-                t.__name__ for t in (get_args(field.annotation) or (field.annotation,)) if t is not NoneType
-            ),
+            "type": _type(field.annotation),
             "default": field.default,
             "description": field.description,
         }
         for name, field in found.parameters.model_fields.items()
     ]
     write_rows(rows, ["parameter", "type", "default", "description"], output, title=f"{workload}: {found.description}")
+
+
+def _type(annotation: Any) -> str:
+    """A parameter's type in a word; of a choice, the words to choose from."""
+    options = get_args(annotation) or (annotation,)
+    return "/".join(o if isinstance(o, str) else o.__name__ for o in options if o is not NoneType)

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 
-from gradtrace.service.workloads.instance import Batches, WorkloadInstance, classifier
+from gradtrace.service.workloads.digits import CLASSES, PIXELS, digits_classifier
+from gradtrace.service.workloads.instance import WorkloadInstance
 from gradtrace.service.workloads.parameters import DigitsMlpParameters
-
-HELD_OUT = 360
-PROBE_SIZE = 64
-PIXELS, CLASSES = 64, 10
 
 
 class Hidden(nn.Linear):
@@ -46,20 +42,4 @@ class DigitsMlp(nn.Module):
 
 def build(parameters: DigitsMlpParameters) -> WorkloadInstance:
     """Load the digits, make the model. Draws the weights from torch's global random state."""
-    from sklearn.datasets import load_digits  # takes over a second to import
-
-    data = load_digits()
-    pixels = torch.tensor(data.data / 16, dtype=torch.float32)
-    digits = torch.tensor(data.target, dtype=torch.long)
-    # The data set is sorted by writer in part: mix it once, in the same way for every seed.
-    order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))
-    pixels, digits = pixels[order], digits[order]
-    training = len(pixels) - HELD_OUT
-    return classifier(
-        DigitsMlp(parameters.hidden, parameters.layers, parameters.dropout),
-        parameters.lr,
-        Batches(pixels[:training], digits[:training], parameters.batch_size, parameters.seed),
-        (pixels[training:], digits[training:]),
-        probe_size=PROBE_SIZE,
-        notes=(f"Loaded {len(pixels):,} digits of the UCI data set; {HELD_OUT} of them are held out.",),
-    )
+    return digits_classifier(DigitsMlp(parameters.hidden, parameters.layers, parameters.dropout), parameters)

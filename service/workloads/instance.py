@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 Batch = tuple[Tensor, Tensor]
+Measure = Callable[[Tensor, Tensor], Tensor]
+"""A scalar of (outputs of the model, targets)."""
+
+IGNORE = -100
+"""Target of a place at which nothing is asked: what PyTorch's cross-entropy leaves out by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,16 @@ class Batches:
         return self.inputs[rows], self.targets[rows]
 
 
+class Stateful(Protocol):
+    """Something whose state can be taken and put back: plain data, tensors and arrays."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> object:
+        """Put a state back."""
+
+
 @dataclass(frozen=True, slots=True)
 class WorkloadInstance:
     """One workload, ready to train.
@@ -59,6 +75,9 @@ class WorkloadInstance:
         probe: a batch of held-out examples that never changes.
         evaluate: loss and accuracy on held-out examples, without gradients; leaves model and random state as they were.
         notes: what was read, one sentence each.
+        scheduler: of the learning rate, stepped after every optimizer step; None for none.
+        scaler: of the loss, for mixed precision; None for none.
+        stateful: whatever else changes while it trains, by name; checkpoints keep it.
     """
 
     model: nn.Module
@@ -68,44 +87,97 @@ class WorkloadInstance:
     probe: Batch
     evaluate: Callable[[], dict[str, float]]
     notes: tuple[str, ...] = ()
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
+    scaler: torch.amp.GradScaler | None = None
+    stateful: Mapping[str, Stateful] = field(default_factory=dict)
 
 
-def classifier(
-    model: nn.Module, lr: float, batches: Batches, held_out: Batch, *, probe_size: int, notes: tuple[str, ...]
+def supervised(
+    model: nn.Module,
+    lr: float,
+    batches: Batches,
+    held_out: Batch,
+    *,
+    loss: Measure,
+    accuracy: Measure,
+    probe_size: int,
+    notes: tuple[str, ...],
+    clip: float | None = None,
 ) -> WorkloadInstance:
-    """A workload whose model gives logits [..., classes] for targets [...]: cross-entropy, Adam, accuracy.
+    """A workload whose model answers a batch of inputs, trained by Adam.
 
     Args:
         model: the model.
         lr: learning rate of Adam.
         batches: the training data.
         held_out: inputs and targets that are not trained on; the probe batch is the first `probe_size` of them.
+        loss: scalar loss of outputs and targets.
+        accuracy: part of the targets that the outputs get right.
         probe_size: examples in the probe batch.
         notes: what was read.
+        clip: norm to which all gradients together are cut before each step of the optimizer (Pascanu et al. 2013).
+            The traces see them uncut.
     """
-
-    def loss(batch: Batch) -> Tensor:
-        logits = model(batch[0])
-        return nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), batch[1].reshape(-1))
 
     def evaluate() -> dict[str, float]:
         training = model.training
         model.eval()
         try:
             with torch.no_grad():
-                logits = model(held_out[0])
-                value = nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), held_out[1].reshape(-1))
-                right = (logits.argmax(-1) == held_out[1]).double().mean()
+                outputs = model(held_out[0])
+                value, right = loss(outputs, held_out[1]), accuracy(outputs, held_out[1])
         finally:
             model.train(training)
         return {"loss": float(value), "accuracy": float(right)}
 
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    if clip is not None:
+
+        def cut(_optimizer: torch.optim.Optimizer, _args: object, _kwargs: object) -> None:
+            nn.utils.clip_grad_norm_(model.parameters(), clip)
+
+        optimizer.register_step_pre_hook(cut)
     return WorkloadInstance(
         model=model,
-        optimizer=torch.optim.Adam(model.parameters(), lr=lr),
+        optimizer=optimizer,
         batches=batches,
-        loss=loss,
+        loss=lambda batch: loss(model(batch[0]), batch[1]),
         probe=(held_out[0][:probe_size], held_out[1][:probe_size]),
         evaluate=evaluate,
         notes=notes,
     )
+
+
+def classifier(
+    model: nn.Module,
+    lr: float,
+    batches: Batches,
+    held_out: Batch,
+    *,
+    probe_size: int,
+    notes: tuple[str, ...],
+    clip: float | None = None,
+) -> WorkloadInstance:
+    """`supervised` for a model that gives logits [..., classes] for targets [...]: cross-entropy, but for `IGNORE`."""
+    return supervised(
+        model,
+        lr,
+        batches,
+        held_out,
+        loss=cross_entropy,
+        accuracy=classes_right,
+        probe_size=probe_size,
+        notes=notes,
+        clip=clip,
+    )
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy in nats of logits [..., classes] over the targets [...] that are not `IGNORE`."""
+    return nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1), ignore_index=IGNORE)
+
+
+def classes_right(logits: Tensor, targets: Tensor) -> Tensor:
+    """Part of the targets [...] that are not `IGNORE` whose logit is the largest of [..., classes]."""
+    asked = targets != IGNORE
+    return (logits.argmax(-1) == targets)[asked].double().mean()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gradtrace.service.suggest import choices
+from gradtrace.service.workloads.architectures import ARCHITECTURES
 from gradtrace.service.workloads.parameters import CharLstmParameters, DigitsMlpParameters, WorkloadParameters
 from gradtrace.tracer.errors import SpecError
 
@@ -52,6 +53,7 @@ WORKLOADS: dict[str, Workload] = {
             DigitsMlpParameters,
             "gradtrace.service.workloads.digits_mlp",
         ),
+        *(Workload(*row) for row in ARCHITECTURES),
     )
 }
 
