@@ -13,11 +13,10 @@ import numpy as np
 import torch
 
 from gradtrace.tracer import movement
-from gradtrace.tracer.inplace import copy_slices
 from gradtrace.tracer.kernels import layout as L
 from gradtrace.tracer.movement import call
-from gradtrace.tracer.plan import Plan, encode
-from gradtrace.tracer.rules import Context, uses_of
+from gradtrace.tracer.plan import BASE, Plan, encode, is_movement
+from gradtrace.tracer.rules import Context, inplace, uses_of, write_entries
 from gradtrace.tracer.rules.base import Source
 from gradtrace.tracer.rules.probe import entries
 from gradtrace.tracer.walk import Node, Walk
@@ -79,6 +78,10 @@ class Captured:
             outgoing = self.outputs[tensor]
             if outgoing is None or tensor == self.plan.arrays.loss_tensor:
                 continue
+            index, output = self.plan.tensors[tensor]
+            if (index, BASE) in self.plan.ids:  # of a write into a part, the scalars that are not the base's
+                ids = self.ids.get((index, output), self.plan.ids[(index, output)])
+                outgoing = outgoing[ids == self.plan.positions.range(int(bases[tensor]), ids.numel()).view(ids.shape)]
             if abs(float(total[tensor]) - float(outgoing.double().sum())) > 1e-3 * float(size[tensor]) + 1e-30:
                 return False
         return True
@@ -161,10 +164,16 @@ def _refresh(held: Captured, nodes: list[Node], partials: dict[int, tuple[torch.
     for index in plan.by_data:
         node = nodes[index]
         operands = [None if i is None else ids[i] for i in node.inputs]
-        if node.op == "CopySlices":
-            tensor = plan.tensors.index((index, 0))
-            own = plan.positions.range(int(plan.arrays.base[tensor]), node.shapes[0].numel()).view(node.shapes[0])
-            made = [copy_slices(node, operands, own, plan.options.probe_budget)]
+        if node.op == inplace.COPY_SLICES:
+            if is_movement(node):
+                own = torch.full(node.shapes[0], -1, dtype=torch.int32)
+            else:
+                tensor = plan.tensors.index((index, 0))
+                own = plan.positions.range(int(plan.arrays.base[tensor]), node.shapes[0].numel()).view(node.shapes[0])
+                read = inplace.base_ids(node, operands)
+                if read is not None:
+                    ids[(index, BASE)] = read
+            made = [inplace.output_ids(node, operands, own, plan.options.probe_budget)]
         else:
             made = movement.MOVEMENT[node.op](node, operands)
         for output, found in enumerate(made):
@@ -190,18 +199,16 @@ def _rewrite(
     outputs = sorted({plan.records[at].use.output for at in records})
     context = Context(node, operands, outputs, plan.positions, plan.options.weights, plan.options.probe_budget)
     fresh = {(use.slot, use.output): use for use in uses_of(context)}
-    probed = {o: entries(node, operands, o) for o in outputs} if node.index in plan.probed else {}
+    probed = {}
+    if node.index in plan.probed:
+        write = node.op == inplace.COPY_SLICES
+        probed = {o: write_entries(node, operands) if write else entries(node, operands, o) for o in outputs}
     for at in records:
         record = plan.records[at]
         use = fresh[(record.use.slot, record.use.output)]
         row = held.uses[at]
         if use.probed:
             own_ids, outs, weights = probed[use.output][use.slot]
-            if node.op == "CopySlices":
-                tensor = plan.tensors.index((node.index, use.output))
-                base = int(plan.arrays.base[tensor])
-                kept = ids[(node.index, 0)].reshape(-1)[outs.long()] == base + outs
-                own_ids, outs, weights = own_ids[kept].contiguous(), outs[kept].contiguous(), weights[kept]
             held.keep += [own_ids, outs]
             row[L.ID_TABLE], row[L.OUT_TABLE] = own_ids.data_ptr(), outs.data_ptr()
             row[L.D0], row[L.D1], row[L.D2] = 1, 1, own_ids.numel()

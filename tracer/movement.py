@@ -55,6 +55,13 @@ def _copy(node: Node, ids: Sequence[Ids | None]) -> list[Ids]:
     return [_constants(node.shapes[0]) if source is None else source.expand(node.shapes[0])]
 
 
+@_rule("Fill", "Zero")
+def _fill(node: Node, ids: Sequence[Ids | None]) -> list[Ids]:
+    """Every scalar becomes one value: a constant, or the scalar given as the last operand."""
+    value = ids[1] if len(ids) > 1 else None
+    return [_constants(node.shapes[0]) if value is None else value.reshape(()).expand(node.shapes[0])]
+
+
 @_rule("T")
 def _t(node: Node, ids: Sequence[Ids | None]) -> list[Ids]:
     return [_first(ids).t()]

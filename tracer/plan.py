@@ -18,16 +18,18 @@ from gradtrace.tracer import movement
 from gradtrace.tracer.components import Recorded
 from gradtrace.tracer.errors import BudgetError, LossError, UntraceableOperatorError
 from gradtrace.tracer.graph import Graph
-from gradtrace.tracer.inplace import copy_slices
 from gradtrace.tracer.kernels import layout as L
 from gradtrace.tracer.kernels.passes import PlanArrays
 from gradtrace.tracer.maps import IndexMap, Positions, fixed_map, joint_maps, sources_of
-from gradtrace.tracer.rules import Context, Use, attributes_of, uses_of
+from gradtrace.tracer.rules import Context, Use, attributes_of, inplace, uses_of
 from gradtrace.tracer.rules.base import Source
+from gradtrace.tracer.rules.inplace import COPY_SLICES
 from gradtrace.tracer.structure import Layout, describe
 from gradtrace.tracer.walk import Node, Walk
 
 Key = tuple[Any, ...]
+BASE = -1
+"""In place of an output number: of a tensor written to in part, the scalars that the write itself reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +103,16 @@ def plan_key(walk: Walk, recorded: Recorded) -> Key:
             continue
         op = node.op
         numbers = tuple(node.saved(name) for name in movement.ATTRIBUTES.get(op) or attributes_of(op))
+        if op == COPY_SLICES:
+            numbers = inplace.signature(node)
         parts.append((op, node.inputs, tuple(node.shapes), numbers, recorded.place(node.sequence)))
     return tuple(parts)
 
 
 def is_movement(node: Node) -> bool:
     """Whether the node only renames scalars. (An embedding that scales its gradients by frequency does more.)"""
+    if node.op == COPY_SLICES:
+        return inplace.only_copies(node)
     return node.op in movement.MOVEMENT and not (node.op == "Embedding" and node.saved("scale_grad_by_freq"))
 
 
@@ -156,7 +162,11 @@ class _Builder:
             [tuple(self.nodes[n].shapes[o]) for n, o in self.tensors],
             {id(n.variable): n.index for n in self.nodes[: self.walk.leaves]},
             {
-                n: [(slot, place) for slot, place in enumerate(self.nodes[n].inputs) if place is not None]
+                n: [
+                    (slot, (n, BASE) if slot == 0 and (n, BASE) in self.ids else place)
+                    for slot, place in enumerate(self.nodes[n].inputs)
+                    if place is not None
+                ]
                 for n in self.operators
             },
         )  # fmt: skip
@@ -223,8 +233,11 @@ class _Builder:
             )
         operands = [None if i is None else self.ids[i] for i in node.inputs]
         possible = set().union(*(self.possible[i] for i in node.inputs if i is not None))
-        rule = movement.MOVEMENT[node.op] if is_movement(node) else None
         dynamic = node.op in movement.BY_DATA or any(i is not None and i[0] in self.refresh for i in node.inputs)
+        if node.op == COPY_SLICES:
+            self._place_write(node, operands, possible, dynamic or inplace.by_data(node))
+            return
+        rule = movement.MOVEMENT[node.op] if is_movement(node) else None
         if rule is not None:
             if dynamic:
                 self.by_data.append(node.index)
@@ -238,23 +251,27 @@ class _Builder:
             if (node.index, output) not in self.read:
                 continue
             own = len(self.tensors)
-            ids = self._new_tensor(node.index, output, shape)
+            self.ids[(node.index, output)] = self._new_tensor(node.index, output, shape)
             self.possible[(node.index, output)] = {own}
-            if node.op == "CopySlices":
-                ids = copy_slices(node, operands, ids, self.options.probe_budget)
-                self.possible[(node.index, output)] = possible | {own}
-                self.by_data.append(node.index)
-                self.refresh[node.index] = []
-                if bool(((ids >= self.base[own]) & (ids < self.base[own] + shape.numel())).any()):
-                    raise UntraceableOperatorError(
-                        f"A part of a tensor (shape {tuple(shape)}) is changed in place by arithmetic (such as y[1:3] += f). "
-                        "Copies into a part are traced, arithmetic is not yet: write y[1:3] = y[1:3] + f.",
-                        node.op,
-                        tuple(shape),
-                    )
-                self.operators.remove(node.index)  # it only copies: movement
-                self.possible[(node.index, output)] = possible
-            self.ids[(node.index, output)] = ids
+
+    def _place_write(self, node: Node, operands: list[torch.Tensor | None], possible: set[int], dynamic: bool) -> None:
+        """An in-place write into a part: movement if it copies, else an operator for the scalars of the part."""
+        place = (node.index, 0)
+        if dynamic:
+            self.by_data.append(node.index)
+            self.refresh[node.index] = []
+        if is_movement(node):
+            own = torch.full(node.shapes[0], -1, dtype=torch.int32)  # before torch 2.15 told from values, and refused
+            self.possible[place] = possible
+        else:
+            self.operators.append(node.index)
+            own = self._new_tensor(node.index, 0, node.shapes[0])
+            base = node.inputs[0]
+            self.possible[place] = {len(self.tensors) - 1} | (set() if base is None else self.possible[base])
+            read = inplace.base_ids(node, operands)
+            if read is not None:
+                self.ids[(node.index, BASE)] = read
+        self.ids[place] = inplace.output_ids(node, operands, own, self.options.probe_budget)
 
     def _records_of(self, node: Node) -> None:
         """Records of all uses of one operator: one for each tensor that an operand can come from."""

@@ -115,7 +115,7 @@ def component_map(graph: ScalarGraph, model: nn.Module, operators: dict[int, str
         node = graph.recording.nodes[graph.owner[vertex]]
         if node.leaf is None:
             of[vertex] = operators.get(node.position)
-    for name, parameter in model.named_parameters():
+    for name, parameter in reversed(list(model.named_parameters())):  # of those over one storage, the first has its say
         scalars = graph.leaf_scalars(parameter)
         if scalars is not None:
             for v in scalars:

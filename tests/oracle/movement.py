@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.oracle.probing import Jacobian
+from tests.oracle.probing import Jacobian, jacobian
 from tests.oracle.recording import Node
 
 NEVER = {
@@ -36,7 +36,7 @@ CHOOSERS = {
 """Nodes that choose by an integer or boolean argument. That argument may have been computed from floats (`where(x > 0,
 ...)`), so the selection may differ from one drawing to the next: it must be a selection in each."""
 
-EMPTY = CHOOSERS | {"Tril", "Triu", "ConstantPadNd", "Slice", "Cat"}
+EMPTY = CHOOSERS | {"Tril", "Triu", "ConstantPadNd", "Slice", "Cat", "CopyBackwards", "Fill", "Zero"}
 """Nodes that still only move when they let no scalar through. Any other node without a single partial (a softmax over
 one element) is an operator that happens to be flat."""
 
@@ -62,6 +62,19 @@ def _same(a: Jacobian, b: Jacobian) -> bool:
     )
 
 
+def _of_write(nodes: list[Node], selects: np.ndarray) -> list[np.ndarray]:
+    """Of an in-place write: all aliases if the function that wrote is movement, else those outside the part."""
+    if nodes[0].written is None:  # an older torch does not tell: by values alone
+        return [selects]
+    functions = [n.written[0] for n in nodes if n.written is not None]
+    inner = moved(functions, [jacobian(f) for f in functions])[0]
+    if inner.all():
+        return [np.ones(selects.shape, dtype=bool)]
+    crossing = np.zeros(selects.shape, dtype=bool)
+    crossing[nodes[0].written[1]] = True
+    return [~crossing]
+
+
 def moved(nodes: list[Node], jacobians: list[Jacobian]) -> list[np.ndarray]:
     """Which output scalars of one node are aliases, from the same node in several drawings.
 
@@ -72,7 +85,7 @@ def moved(nodes: list[Node], jacobians: list[Jacobian]) -> list[np.ndarray]:
     per_drawing = [selected(j, n) for j, n in zip(jacobians, nodes, strict=True)]
     every = [np.logical_and.reduce([p[k] for p in per_drawing]) for k in range(len(node.shapes))]
     if node.name in PARTIAL:
-        return every
+        return _of_write(nodes, every[0])
     never = node.custom or node.name in NEVER
     stable = node.name in CHOOSERS or all(_same(jacobians[0], j) for j in jacobians[1:])
     flat = not any(len(j.row) for j in jacobians) and node.name not in EMPTY

@@ -46,8 +46,16 @@ class Oracle:
 
     @cached_property
     def parameters(self) -> dict[str, Tensor]:
-        """Parameters that take a gradient, by name."""
-        return {n: p for n, p in self.drawing.model.named_parameters() if p.requires_grad}
+        """Parameters that take a gradient, by name; of those over one storage, the first."""
+        found: dict[str, Tensor] = {}
+        met: set[int] = set()
+        for name, parameter in self.drawing.model.named_parameters():
+            node = self.graph.recording.leaf_node(parameter)
+            if parameter.requires_grad and (node is None or node.position not in met):
+                found[name] = parameter
+            if node is not None:
+                met.add(node.position)
+        return found
 
     @cached_property
     def operator_components(self) -> dict[int, str | None]:

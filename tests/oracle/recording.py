@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch.autograd.graph import GradientEdge
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
 @contextmanager
@@ -35,6 +38,7 @@ class Node:
         shapes: shapes of the outputs.
         operands: per slot the node and output that was read, or None for a constant.
         leaf: the tensor, for an AccumulateGrad node.
+        twin: of leaves over one storage, the first that was met; the others are the same scalars.
         gradients: gradient of the loss in each output, as autograd computed it.
     """
 
@@ -45,7 +49,21 @@ class Node:
     dtypes: list[torch.dtype]
     operands: list[tuple[Node, int] | None]
     leaf: torch.Tensor | None = None
+    twin: Node | None = None
     gradients: list[torch.Tensor] = field(default_factory=list)
+
+    @cached_property
+    def written(self) -> tuple[Node, np.ndarray] | None:
+        """Of an in-place write into a part of a tensor: the function that wrote, and the flat places that it wrote to."""
+        function = getattr(self.handle, "_wrapped_node", None)
+        if function is None:
+            return None
+        part = _part(self.handle, self.shapes[0], self.dtypes[0])
+        metadata = function._input_metadata
+        shapes, dtypes = [tuple(m.shape) for m in metadata], [m.dtype for m in metadata]
+        base = None if self.operands[0] is None else (Node(-1, None, "part", shapes, dtypes, []), 0)
+        operands = [base, *self.operands[1:]]
+        return Node(self.position, function, op_name(function.name()), shapes, dtypes, operands), part
 
     @property
     def sequence(self) -> int:
@@ -68,6 +86,28 @@ class Node:
         return out + [None] * (len(self.operands) - len(out))
 
 
+class _Parts(TorchDispatchMode):
+    """Notes every view that is taken of a tensor of numbers while a node runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.views: list[np.ndarray] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if getattr(func, "is_view", False) and isinstance(out, torch.Tensor):
+            self.views.append(out.detach().to(torch.float64).reshape(-1).numpy().copy())
+        return out
+
+
+def _part(handle: Any, shape: tuple[int, ...], dtype: torch.dtype) -> np.ndarray:
+    """CopySlices takes a view of the gradient that it is given: a numbered one tells which part."""
+    numbers = torch.arange(int(np.prod(shape)), dtype=torch.float64).reshape(shape).to(dtype)
+    with torch.no_grad(), _Parts() as seen:
+        handle(numbers)
+    return seen.views[0].astype(np.int64)
+
+
 @dataclass(eq=False)
 class Recording:
     """All nodes that a scalar loss depends on."""
@@ -77,8 +117,9 @@ class Recording:
     root: tuple[Node, int]
 
     def leaf_node(self, tensor: torch.Tensor) -> Node | None:
-        """The AccumulateGrad node of a leaf, or None where the loss does not depend on it."""
-        return next((n for n in self.nodes if n.leaf is tensor), None)
+        """The node that stands for a leaf, or None where the loss does not depend on it."""
+        found = next((n for n in self.nodes if n.leaf is tensor), None)
+        return found if found is None or found.twin is None else found.twin
 
 
 def op_name(name: str) -> str:
@@ -112,6 +153,10 @@ def record(loss: torch.Tensor) -> Recording:
                 operands=operands,
                 leaf=leaf,
             )
+            if leaf is not None:
+                node.twin = next(
+                    (n for n in nodes if n.leaf is not None and n.twin is None and _same(n.leaf, leaf)), None
+                )
             made[handle] = node
             nodes.append(node)
         elif handle not in open_:
@@ -121,6 +166,13 @@ def record(loss: torch.Tensor) -> Recording:
     recording = Recording(loss, nodes, (made[start], loss.output_nr))
     _take_gradients(recording)
     return recording
+
+
+def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two leaves hold the same scalars in the same order (tied weights, however they were tied)."""
+    alike = a.stride() == b.stride() and a.shape == b.shape
+    whole = a.is_contiguous() and b.is_contiguous() and a.numel() == b.numel() > 0
+    return a.data_ptr() == b.data_ptr() and a.dtype == b.dtype and (alike or whole) and a.numel() > 0
 
 
 def _take_gradients(recording: Recording) -> None:

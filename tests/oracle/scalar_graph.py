@@ -128,6 +128,10 @@ def build(drawings: list[Recording]) -> ScalarGraph:
     operands: dict[tuple[int, int], np.ndarray] = {}
     for node in first.nodes:  # operands come before users, so roots are known
         if node.leaf is not None:
+            if node.twin is not None:
+                first_at, at, size = offsets[node.twin.position, 0], offsets[node.position, 0], node.leaf.numel()
+                root[at : at + size] = root[first_at : first_at + size]
+                gradient[first_at : first_at + size] += gradient[at : at + size]
             continue
         jac = jacobians[0][node.position]
         alias = moved([d.nodes[node.position] for d in drawings], [j[node.position] for j in jacobians])
@@ -168,13 +172,15 @@ def _mark_reads(
     sources: np.ndarray,
     whole: bool,
 ) -> None:
-    """An operator reads its operands whole; an in-place write only what its crossing scalars depend on."""
+    """An operator reads its operands whole; of what an in-place write changes, only the written part."""
     for slot, operand in enumerate(node.operands):
         if operand is None or not (whole or crosses.any()):
             continue
-        if whole:
+        if whole or (node.written is not None and slot > 0):
             size = int(np.prod(operand[0].shapes[operand[1]]))
             got = root[below[slot] : below[slot] + size]
+        elif node.written is not None:
+            got = root[below[slot] + node.written[1]]
         else:
             got = sources[crosses & (jac.slot == slot)]
         got = np.unique(got[got != CONSTANT])

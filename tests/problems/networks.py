@@ -115,6 +115,20 @@ class Tied(nn.Module):
         return self.out(torch.tanh(self.hidden(self.embed(tokens))))
 
 
+class SharedStorage(nn.Module):
+    """Three parameters over one storage, one of them of another shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(3, 3, dtype=torch.float64)
+        self.outer = nn.Linear(3, 3, bias=False, dtype=torch.float64)
+        self.outer.weight = nn.Parameter(self.inner.weight.data)
+        self.flat = nn.Parameter(self.inner.weight.data.view(9))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.outer(torch.tanh(self.inner(x))) * self.flat[:3]
+
+
 class Tokens(nn.Module):
     """An embedding of fixed tokens under a linear layer."""
 
@@ -203,6 +217,7 @@ def problems() -> list[Problem]:
         network("net/encoder_layer", lambda: nn.TransformerEncoderLayer(4, 2, 4, dropout=0.1, batch_first=True),
                 lambda m, x: weigh(m(x)), x=(1, 3, 4)),
         network("net/tied", Tied, lambda m, x: F.cross_entropy(m(torch.tensor([1, 3, 1])), torch.tensor([3, 1, 0]))),
+        network("net/shared_storage", SharedStorage, lambda m, x: weigh(m(x)), x=(2, 3)),
         network("net/embedding", Tokens, lambda m, x: weigh(m())),
         network("net/embedding_padding", lambda: Tokens(padding_idx=1), lambda m, x: weigh(m())),
         network("net/embedding_freq", lambda: Tokens(scale_grad_by_freq=True), lambda m, x: weigh(m())),

@@ -36,6 +36,19 @@ class StraightThrough(torch.autograd.Function):
         return g
 
 
+class Doubled(torch.autograd.Function):
+    """Doubles in place."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor) -> Tensor:
+        ctx.mark_dirty(a.mul_(2))
+        return a
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return 2 * g
+
+
 def slice_write(m: Any) -> Tensor:
     y = m.a * 2
     y[1:3] = m.b * 3
@@ -52,6 +65,86 @@ def slice_mul(m: Any) -> Tensor:
     y = m.a * 2
     y[:, 1].mul_(m.b[0, 0])
     return weigh(y**2)
+
+
+def slice_add_alone(m: Any) -> Tensor:
+    y = m.a * 2
+    y[1:3].add_(m.b, alpha=3)
+    return weigh(y**2)
+
+
+def slice_add_constant(m: Any) -> Tensor:
+    y = m.a * 2
+    y[1:3] += 1
+    return weigh(y**2) + m.b.sum()
+
+
+def slice_broadcast(m: Any) -> Tensor:
+    y = m.a * 2
+    y[1:].div_(m.b[0])
+    y.t()[1].add_(m.b[1, 1])
+    return weigh(y**2)
+
+
+def slice_chain(m: Any) -> Tensor:
+    y = m.a * 2
+    part = y[::2]
+    part.neg_().add_(m.b, alpha=0.5)
+    y[0].tanh_()
+    return weigh(y**2) + weigh(part)
+
+
+def slice_permuted(m: Any) -> Tensor:
+    y = (m.a.t().contiguous() * 2).t() * 1.5
+    y[0, 1:].mul_(m.b[0, 0])
+    return weigh(y**2)
+
+
+def slice_masked(m: Any) -> Tensor:
+    y = m.a * 2
+    y[1:].masked_fill_(torch.tensor([True, False, True]), 0.5)
+    y[0].index_fill_(0, torch.tensor([1]), 2.0)
+    return weigh(y**2) + m.b.sum()
+
+
+def slice_scalar_value(m: Any) -> Tensor:
+    y = m.a * 2
+    y[0].fill_(m.b[0, 0])
+    y[1].zero_()
+    return weigh(y**2)
+
+
+def slice_on_constant(m: Any) -> Tensor:
+    y = torch.ones(4, 3, dtype=torch.float64)
+    y[1:3] += m.b
+    y[0].addcmul_(m.a[0], m.a[1])
+    return weigh(y**2)
+
+
+def slice_cumulated(m: Any) -> Tensor:
+    y = m.a * 2
+    y[1:3].cumsum_(0)
+    y[:2].addmm_(m.b, m.a[:3])
+    return weigh(y**2)
+
+
+def slice_custom(m: Any) -> Tensor:
+    y = m.a * 2
+    Doubled.apply(y[1])
+    return weigh(y**2) + m.b.sum()
+
+
+def slice_of_gathered(m: Any) -> Tensor:
+    y = torch.where(m.a > 0, m.a, m.b.sum())
+    y[1:3] *= m.b
+    y[0] = m.b[torch.tensor([0, 1]), torch.tensor([2, 2])].sum()
+    return weigh(y**2)
+
+
+def slice_all(m: Any) -> Tensor:
+    y = m.a * 2
+    y[:].mul_(3)
+    return weigh(y**2) + m.b.sum()
 
 
 def slice_constant(m: Any) -> Tensor:
@@ -102,7 +195,9 @@ def problems() -> list[Problem]:
     ab = {"a": (4, 3), "b": (2, 3)}
     found = [
         expression(f"write/{f.__name__}", ab, f)
-        for f in (slice_write, slice_add, slice_mul, slice_constant, row_writes, whole_inplace, relu_inplace,
+        for f in (slice_write, slice_add, slice_mul, slice_add_alone, slice_add_constant, slice_broadcast, slice_chain,
+                  slice_permuted, slice_masked, slice_scalar_value, slice_on_constant, slice_cumulated, slice_custom,
+                  slice_of_gathered, slice_all, slice_constant, row_writes, whole_inplace, relu_inplace,
                   copy_whole, index_write, index_add, hook_on_leaf)
     ]  # fmt: skip
     v = {"a": (3,), "b": (3,)}

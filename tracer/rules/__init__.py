@@ -6,18 +6,23 @@ rows (`rows`), and anything else by probing the node itself (`probe`).
 
 from __future__ import annotations
 
+from gradtrace.tracer.rules import inplace
 from gradtrace.tracer.rules.base import Context, Use
 from gradtrace.tracer.rules.contraction import CONTRACTIONS
+from gradtrace.tracer.rules.inplace import COPY_SLICES
 from gradtrace.tracer.rules.pairs import ELEMENTWISE, PAIRED, REDUCTIONS, elementwise, reduction, single_output
 from gradtrace.tracer.rules.probe import probed
 from gradtrace.tracer.rules.rows import ROWS
+from gradtrace.tracer.rules.writes import write, write_entries
 
-__all__ = ["Context", "Use", "attributes_of", "uses_of"]
+__all__ = ["Context", "Use", "attributes_of", "inplace", "uses_of", "write_entries"]
 
 
 def uses_of(context: Context) -> list[Use]:
     """The uses of all operands of one operator (see `Use`). Operands that are constants have none."""
     op = context.node.op
+    if op == COPY_SLICES:
+        return write(context)
     if op in CONTRACTIONS:
         return CONTRACTIONS[op](context)
     if op in ROWS:
