@@ -23,7 +23,7 @@ def judge(
     """
     model, closure = make(0)
     found = trace(closure, model, mode=modes if len(modes) > 1 else modes[0])
-    findings: list[str] = []
+    findings: list[str] = list(found.notes)
     for mode in modes:
         components = told_components(found, oracle, mode) if regions else None
         findings += Judge(found, oracle, mode, components, tolerance).run()

@@ -14,7 +14,6 @@ from tests.oracle.recording import decomposed_kernels
 from tests.problems import Problem, everything
 from tests.problems.networks import Block
 from tests.problems.recurrent import Reader
-from tests.tracer.test_problems import REFUSED
 
 
 def gradients(model: nn.Module) -> dict[str, Tensor | None]:
@@ -30,7 +29,7 @@ def same(a: dict[str, Tensor | None], b: dict[str, Tensor | None]) -> bool:
     )
 
 
-@pytest.mark.parametrize("problem", [p for p in everything() if p.name not in REFUSED], ids=lambda p: p.name)
+@pytest.mark.parametrize("problem", everything(), ids=lambda p: p.name)
 def test_gradients_are_those_of_a_plain_backward(problem: Problem) -> None:
     plain, closure = problem.make(0)
     with decomposed_kernels():

@@ -49,7 +49,7 @@ def test_arithmetic_on_a_part_of_a_large_tensor_needs_no_probing() -> None:
 
 def test_a_plan_is_not_reused_for_another_write() -> None:
     model = two()
-    tracer = Tracer(model)
+    tracer = Tracer(model, every=1)
     writes = (
         lambda y: y[1:3].copy_(model.b), lambda y: y[1:3].add_(model.b), lambda y: y[0:2].copy_(model.b),
         lambda y: y[0:2].add_(model.b, alpha=2), lambda y: y[0:2].add_(model.b, alpha=4),
