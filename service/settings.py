@@ -11,7 +11,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
@@ -21,6 +21,7 @@ from gradtrace.tracer.errors import SpecError
 
 PREFIX = "GRADTRACE_"
 FILE_VARIABLE = "GRADTRACE_SETTINGS"
+_MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _REDIS = re.compile(
     r"rediss?://(?:[^\s@/]*@)?(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?(?:/[0-9]*)?(?:\?\S*)?"
 )
@@ -56,10 +57,72 @@ class Settings(BaseModel):
     cache: Path | None = Field(default=None, description="folder for downloaded files")
     idle: float | None = Field(default=None, ge=0, description="seconds after which an unused embedded Neo4j stops")
     neo4j_heap: str | None = Field(default=None, pattern=r"^[0-9]+[kmgKMG]$", description="heap of the embedded Neo4j")
+    checkpoints: Path | None = Field(
+        default=None, description="folder of checkpoints, which all workers must share; in the data folder if not set"
+    )
+    segment_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        le=86_400,
+        description="seconds after which a segment of a run ends and others have their turn",
+    )
+    segment_steps: int | None = Field(default=None, ge=1, description="the same in optimizer steps")
+    checkpoint_seconds: float = Field(
+        default=20.0, gt=0, le=86_400, description="seconds between two checkpoints of a segment"
+    )
+    checkpoint_steps: int | None = Field(default=None, ge=1, description="the same in optimizer steps")
+    lease_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        le=86_400,
+        description="seconds without a sign of life after which a worker has lost its run",
+    )
+    time_limit: float = Field(
+        default=900.0, gt=0, le=86_400, description="seconds after which a segment counts as hung and is ended"
+    )
+    max_attempts: int = Field(default=3, ge=1, le=100, description="tries without progress before a run is FAILED")
+    reap_seconds: float = Field(
+        default=15.0, gt=0, le=86_400, description="seconds between two comparisons of the queue with the store"
+    )
+    store_patience: float = Field(
+        default=60.0, ge=0, le=86_400, description="seconds that a segment waits for a store that went away"
+    )
+    worker_memory: int | None = Field(
+        default=None, ge=64, description="MiB of memory that a worker's process may take; no limit if not set"
+    )
     query_timeout: float = Field(
         default=30.0, gt=0, le=86_400, description="seconds after which a question is given up"
     )
     query_rows: int = Field(default=10_000, ge=1, le=10_000_000, description="rows of an ad hoc query at most")
+    workload_modules: tuple[str, ...] = Field(
+        default=(),
+        description="modules with workloads of your own that may be imported, separated by commas: my_package.workloads",
+    )
+    log_format: Literal["text", "json"] = Field(default="text", description="how to log: lines for people, or JSON")
+    metrics_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65_535,
+        description="port at which metrics are served in Prometheus' format; off if unset",
+    )
+    metrics_host: str = Field(default="127.0.0.1", min_length=1, description="address of that port; this machine's own")
+    metrics_file: Path | None = Field(
+        default=None, description="file to which metrics are written every 15 seconds (*.prom); off if unset"
+    )
+
+    @field_validator("workload_modules", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        """A list, as in the file; or a text with commas, as in an environment variable."""
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("workload_modules")
+    @classmethod
+    def _modules(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if not _MODULE.fullmatch(name):
+                raise ValueError("expected names of modules, such as my_package.workloads")
+        return value
 
     @field_validator("redis_uri")
     @classmethod
