@@ -131,7 +131,7 @@ class TransformerParameters(SequencePairParameters):
 class MemoryParameters(GeneratedParameters):
     """What `stack-rnn` and `queue-rnn` have."""
 
-    epochs: int = Field(default=10, ge=1, le=10_000, description="passes over the training data")
+    epochs: int = Field(default=8, ge=1, le=10_000, description="passes over the training data")
     lr: PositiveRate = Field(default=5e-3, description="learning rate of Adam")
     symbols: int = Field(default=4, ge=1, le=256, description="symbols of the words (dyck: kinds of brackets)")
     min_length: int = Field(default=1, ge=1, le=512, description="symbols in the shortest word (dyck: pairs)")
@@ -153,13 +153,15 @@ class StackRnnParameters(MemoryParameters):
 class QueueRnnParameters(MemoryParameters):
     """Parameters of `queue-rnn`."""
 
+    lr: PositiveRate = Field(default=1e-2, description="learning rate of Adam")
+    hidden: int = Field(default=32, ge=1, le=2048, description="width of the controller's state")
     language: Language = Field(default="queue-copying", description="the formal language to learn")
 
 
 class NtmParameters(GeneratedParameters):
     """Parameters of `ntm`."""
 
-    epochs: int = Field(default=20, ge=1, le=10_000, description="passes over the training data")
+    epochs: int = Field(default=6, ge=1, le=10_000, description="passes over the training data")
     lr: PositiveRate = Field(default=5e-3, description="learning rate of Adam")
     bits: int = Field(default=4, ge=1, le=64, description="bits of a vector that is to be copied")
     min_length: int = Field(default=1, ge=1, le=256, description="vectors in the shortest sequence")

@@ -53,4 +53,34 @@ ARCHITECTURES: tuple[tuple[str, str, type[WorkloadParameters], str], ...] = (
         p.QueueRnnParameters,
         _HERE + "queue_rnn",
     ),
+    (
+        "ntm",
+        "Neural Turing Machine on the copy task; addressing, read, erase and add are components",
+        p.NtmParameters,
+        _HERE + "ntm",
+    ),
+    (
+        "seq2seq-attention",
+        "encoder-decoder with additive attention, saying sequences backwards; query, keys and context are components",
+        p.Seq2seqAttentionParameters,
+        _HERE + "seq2seq_attention",
+    ),
+    (
+        "transformer",
+        "encoder-decoder of attention alone, saying sequences backwards; queries, keys, values, skips are components",
+        p.TransformerParameters,
+        _HERE + "transformer",
+    ),
+    (
+        "digits-cnn",
+        "convolutional network with max-pooling on the handwritten digits",
+        p.DigitsCnnParameters,
+        _HERE + "digits_cnn",
+    ),
+    (
+        "resnet",
+        "residual network on the handwritten digits; skip and residual branch are components",
+        p.ResnetParameters,
+        _HERE + "resnet",
+    ),
 )
