@@ -7,38 +7,17 @@ traces, bit for bit. It seeds the global random states of torch, numpy and Pytho
 from __future__ import annotations
 
 import contextlib
-import math
-import random
-import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-import torch
-
+from gradtrace.service.segments import Progress as Progress
+from gradtrace.service.segments import Training, threads
+from gradtrace.service.segments import build as build
 from gradtrace.service.spec import RunSpec
-from gradtrace.service.suggest import choices
-from gradtrace.service.workloads.instance import Batch, WorkloadInstance
-from gradtrace.service.workloads.registry import find
-from gradtrace.tracer import Tracer
-from gradtrace.tracer.errors import SpecError
-from gradtrace.tracer.recording import traceable_kernels
+from gradtrace.service.spec import new_run_id as new_run_id
+from gradtrace.service.workloads.instance import WorkloadInstance
 from gradtrace.tracer.sinks.protocol import Sink
-from gradtrace.tracer.steptrace import RunRecord
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a run is: `done` of `steps` optimizer steps are over, `traced` of them traced; `loss` is the last one's."""
-
-    run: str
-    done: int
-    steps: int
-    epoch: int
-    epochs: int
-    loss: float
-    traced: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,20 +75,6 @@ class RunHooks:
     stop: Callable[[], bool] | None = None
 
 
-def new_run_id(workload: str) -> str:
-    """A new id: workload, second (UTC) and four hex digits (`"char-lstm-20261123-231501-7f3a"`)."""
-    return f"{workload}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
-
-
-def build(spec: RunSpec) -> WorkloadInstance:
-    """Seed the global random states and build the spec's workload."""
-    seed = spec.parameters.seed
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-    return find(spec.workload).build(spec.parameters)
-
-
 def run(spec: RunSpec, sink: Sink, *, run_id: str | None = None, hooks: RunHooks | None = None) -> RunResult:
     """Train the spec's workload and hand its traced steps to `sink`, which stays open.
 
@@ -137,13 +102,11 @@ def run(spec: RunSpec, sink: Sink, *, run_id: str | None = None, hooks: RunHooks
     """
     hooks = hooks or RunHooks()
     run_id = run_id or new_run_id(spec.workload)
-    with _threads(spec.threads):
-        instance = build(spec)
-        _check_watched(spec, instance)
-        record = RunRecord(run_id, spec.workload, spec.experiment, spec.record_parameters(), spec.modes)
-        sink.open_run(record)
+    with threads(spec.threads):
+        training = Training(spec, sink, run_id)
+        sink.open_run(training.record)
         try:
-            return _Loop(spec, sink, record, instance, hooks).run()
+            return _train(training, hooks)
         except BaseException as error:
             # The error is what the caller must see, even if the sink cannot even take the word that the run failed.
             status = "INTERRUPTED" if isinstance(error, KeyboardInterrupt) else "FAILED"
@@ -152,124 +115,35 @@ def run(spec: RunSpec, sink: Sink, *, run_id: str | None = None, hooks: RunHooks
             raise
 
 
-def _check_watched(spec: RunSpec, instance: WorkloadInstance) -> None:
-    known = [name for name, _ in instance.model.named_parameters()]
-    for name in spec.watch:
-        if name not in known:
-            raise SpecError(f"There is no parameter {name!r} to watch. {choices(name, known, 'Parameters')}")
-
-
-class _Loop:
-    """The training loop of one run."""
-
-    def __init__(
-        self, spec: RunSpec, sink: Sink, record: RunRecord, instance: WorkloadInstance, hooks: RunHooks
-    ) -> None:
-        self.spec, self.sink, self.record, self.instance, self.hooks = spec, sink, record, instance, hooks
-        self.batches = instance.batches
-        whole = spec.parameters.epochs * len(self.batches)
-        self.steps = min(whole, spec.parameters.steps or whole)
-        self.losses: list[float] = []
-        self.already = sink.flush()  # a sink may hold other runs' steps
-        self.traced = 0
-        self.notes: dict[str, None] = {}  # in order, each once
-        # A batch's probe and the training loss are one function, so that their traces can be compared.
-        self.tracer = Tracer(
-            instance.model,
-            sink=sink,
-            run=record.id,
-            every=spec.traces,
-            mode=spec.modes,
-            probe=(lambda: instance.loss(instance.probe)) if "probe" in spec.batch_names else None,
-            batches=spec.batch_names,
-            on_error=spec.on_error,
-            top_routes=spec.top_routes,
-            watch=spec.watch,
-            batch_size=instance.batches.batch_size,
-        )
-
-    def run(self) -> RunResult:
-        before = self.instance.evaluate()
-        if self.hooks.on_start:
-            self.hooks.on_start(self.record.id, self.instance, self.steps)
-        started = time.monotonic()
+def _train(training: Training, hooks: RunHooks) -> RunResult:
+    """The whole run as one segment."""
+    sink, instance, run_id = training.sink, training.instance, training.record.id
+    already = sink.flush()  # a sink may hold other runs' steps
+    before = instance.evaluate()
+    if hooks.on_start:
+        hooks.on_start(run_id, instance, training.steps)
+    started = time.monotonic()
+    with contextlib.suppress(KeyboardInterrupt):
+        training.advance(hooks.stop, hooks.on_progress)
+    if training.failure:
+        status, reason = "FAILED", training.failure
+    elif not training.over:
+        status, reason = "INTERRUPTED", f"interrupted after {training.done} of {training.steps} steps"
+    else:
         status, reason = "FINISHED", None
-        try:
-            with traceable_kernels() if self.spec.kernels == "traceable" else contextlib.nullcontext():
-                reason = self._train()
-            if reason:
-                status = "FAILED"
-        except (KeyboardInterrupt, _StoppedError):
-            status, reason = "INTERRUPTED", f"interrupted after {len(self.losses)} of {self.steps} steps"
-        stored = self.sink.flush() - self.already
-        self.sink.close_run(self.record.id, status, reason)
-        return RunResult(
-            run=self.record.id,
-            status=status,
-            reason=reason,
-            steps=len(self.losses),
-            traced=self.traced,
-            stored=stored,
-            losses=tuple(self.losses),
-            epoch_steps=len(self.batches),
-            before=before,
-            after=self.instance.evaluate(),
-            seconds=time.monotonic() - started,
-            notes=tuple(self.notes),
-        )
-
-    def _train(self) -> str | None:
-        """All steps; returns why the non-finite policy ended them early, or None."""
-        order = None
-        for number in range(self.steps):
-            if self.hooks.stop and self.hooks.stop():
-                raise _StoppedError
-            epoch, index = divmod(number, len(self.batches))
-            if index == 0 or order is None:
-                order = self.batches.order(epoch)
-            loss = self._step(epoch, self.batches.batch(epoch, index, order))
-            self.losses.append(loss)
-            if self.hooks.on_progress:
-                self.hooks.on_progress(
-                    Progress(
-                        run=self.record.id,
-                        done=number + 1,
-                        steps=self.steps,
-                        epoch=epoch,
-                        epochs=self.spec.parameters.epochs,
-                        loss=loss,
-                        traced=self.traced,
-                    )
-                )
-            if self.spec.non_finite == "stop" and not math.isfinite(loss):
-                return f"the loss became {loss} at step {number} (policy non_finite=stop)"
-        return None
-
-    def _step(self, epoch: int, batch: Batch) -> float:
-        """One optimizer step; returns its loss."""
-        instance = self.instance
-        instance.optimizer.zero_grad(set_to_none=True)
-        with self.tracer.step(epoch=epoch) as step:
-            loss = instance.loss(batch)
-            step.backward(loss)
-        instance.optimizer.step()
-        if step.trace is not None:
-            self.traced += 1
-            self.notes.update(dict.fromkeys(step.trace.notes))
-        return float(loss.detach())
-
-
-class _StoppedError(Exception):
-    """`hooks.stop` said so."""
-
-
-@contextlib.contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Set torch's thread count, and put the old one back."""
-    old = torch.get_num_threads()
-    if count:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(old)
+    stored = sink.flush() - already
+    sink.close_run(run_id, status, reason)
+    return RunResult(
+        run=run_id,
+        status=status,
+        reason=reason,
+        steps=training.done,
+        traced=training.traced,
+        stored=stored,
+        losses=tuple(training.losses),
+        epoch_steps=len(training.batches),
+        before=before,
+        after=instance.evaluate(),
+        seconds=time.monotonic() - started,
+        notes=tuple(training.notes),
+    )

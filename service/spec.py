@@ -7,6 +7,8 @@ values must already have the right type). Both refuse unknown names, wrong types
 
 from __future__ import annotations
 
+import secrets
+import time
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -116,6 +118,11 @@ def spec_from_json(text: str | bytes) -> RunSpec:
         raise SpecError(_say(found, error.errors()[0])) from None
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in (raw.model_extra or {}).items()}
     return _make(found, typed, options)
+
+
+def new_run_id(workload: str, length: int = 4) -> str:
+    """A new id: workload, second (UTC) and `length` hex digits (`"char-lstm-20261123-231501-7f3a"`)."""
+    return f"{workload}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(length)[:length]}"
 
 
 class _Envelope(BaseModel):

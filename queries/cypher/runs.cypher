@@ -1,9 +1,9 @@
 // question = "Which runs are stored, newest first, and how far did each get?"
 // group = "health"
-// about = "A run that was killed stays RUNNING until someone ends it; its stored steps are whole all the same."
+// about = "A run that was killed stays RUNNING until someone ends it or, where it was submitted, a worker goes on with it; its stored steps are whole all the same."
 //
 // [parameters]
-// status = { type = "text", optional = true, choices = ["RUNNING", "FINISHED", "INTERRUPTED", "FAILED"], about = "Only runs with this status." }
+// status = { type = "text", optional = true, choices = ["QUEUED", "RUNNING", "FINISHED", "INTERRUPTED", "FAILED"], about = "Only runs with this status." }
 // workload = { type = "text", optional = true, about = "Only runs of this workload." }
 // experiment = { type = "text", optional = true, about = "Only runs of this experiment." }
 // limit = { type = "int", default = 50, min = 1, max = 10000, about = "Runs at most." }
@@ -12,7 +12,7 @@
 // run = { type = "text", about = "Id of the run." }
 // workload = { type = "text", about = "Workload that was trained." }
 // experiment = { type = "text", about = "Experiment that the run belongs to." }
-// status = { type = "text", about = "RUNNING, FINISHED, INTERRUPTED or FAILED." }
+// status = { type = "text", about = "QUEUED, RUNNING, FINISHED, INTERRUPTED or FAILED." }
 // started = { type = "datetime", about = "When the run was announced." }
 // steps = { type = "int", unit = "count", about = "Traced steps that are stored." }
 // last_step = { type = "int", unit = "step", about = "The last one of them.", null = "no step is stored yet" }

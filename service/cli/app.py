@@ -15,6 +15,11 @@ from gradtrace.service.suggest import choices
 # Name → what it does, in the order of `gradtrace --help`. The command is `command` in gradtrace.service.cli.NAME.
 COMMANDS = {
     "run": "Train a workload, trace its gradients, store what was seen.",
+    "submit": "Queue runs for workers, one or a grid of them.",
+    "worker": "Work on submitted runs.",
+    "watch": "Follow a submitted run.",
+    "cancel": "End submitted runs.",
+    "resume": "Queue cancelled or failed runs again.",
     "runs": "List the stored runs.",
     "query": "Ask a question of the library, or list the questions.",
     "cypher": "Ask the graph database in Cypher (read-only unless told).",

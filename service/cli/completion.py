@@ -27,6 +27,11 @@ def complete_parameter(ctx: click.Context, param: click.Parameter, incomplete: s
     ]
 
 
+def complete_run(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Ids of stored runs, the latest first."""
+    return [CompletionItem(run) for run in _values("run-steps", "run", incomplete, {})]
+
+
 def complete_question(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Names of questions."""
     from gradtrace.queries.registry import registry

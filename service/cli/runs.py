@@ -16,7 +16,7 @@ BRIEF = ("run", "experiment", "status", "started", "steps", "epoch", "loss", "re
 @click.option("--experiment", help="Only runs of this experiment.")
 @click.option(
     "--status",
-    type=click.Choice(["RUNNING", "FINISHED", "INTERRUPTED", "FAILED"], case_sensitive=False),
+    type=click.Choice(["QUEUED", "RUNNING", "FINISHED", "INTERRUPTED", "FAILED"], case_sensitive=False),
     help="Only runs with this status.",
 )
 @click.option("--limit", type=click.IntRange(1), help="Runs at most, the latest first.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
 from neo4j import ManagedTransaction
@@ -26,8 +27,8 @@ _CLOSE = "MATCH (r:Run {id: $id}) SET r.status = $status, r.reason = $reason, r.
 _INT64 = 2**63
 
 
-def announce(tx: ManagedTransaction, run: RunRecord) -> bool:
-    """Write a run if it is not there; whether it was written.
+def announce(tx: ManagedTransaction, run: RunRecord, more: Mapping[str, Any] | None = None) -> bool:
+    """Write a run if it is not there, with `more` properties; whether it was written.
 
     Hyperparameters become properties `param_<name>`, exactly as they are named (a name with a dot wants backticks in
     Cypher: ``r.`param_optimizer.lr` ``); None has none. `parameters` holds them all as JSON.
@@ -41,6 +42,7 @@ def announce(tx: ManagedTransaction, run: RunRecord) -> bool:
         "parameters": json.dumps(run.parameters, ensure_ascii=False),
         "fence": 0,
         "attempts": 1,
+        **(more or {}),
     }
     for name, value in run.parameters.items():
         wide = isinstance(value, int) and not isinstance(value, bool) and not -_INT64 <= value < _INT64

@@ -1,0 +1,93 @@
+"""The options that `run` and `submit` have in common: what to train, and what to trace of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+
+from gradtrace.service.cli.arguments import Every, Pair
+from gradtrace.service.cli.completion import complete_parameter, complete_workload
+
+DEFAULT_WORKLOAD = "char-lstm"
+
+_OPTIONS = (
+    click.argument("workload", default=DEFAULT_WORKLOAD, shell_complete=complete_workload),
+    click.option(
+        "--set",
+        "parameters",
+        type=Pair(),
+        multiple=True,
+        shell_complete=complete_parameter,
+        help="Set a hyperparameter.",
+    ),
+    click.option("--epochs", metavar="N", help="The same as --set epochs=N."),
+    click.option("--steps", metavar="N", help="The same as --set steps=N."),
+    click.option("--seed", metavar="N", help="The same as --set seed=N."),
+    click.option("--every", type=Every(), default=10, show_default=True, help="Trace every n-th step, or log-spaced."),
+    click.option(
+        "--batch",
+        "batches",
+        type=click.Choice(["training", "probe", "both"]),
+        default="training",
+        show_default=True,
+        help="Trace the training batch, a fixed held-out probe batch, or both.",
+    ),
+    click.option(
+        "--mode",
+        "modes",
+        type=click.Choice(["greedy", "maxprod"]),
+        multiple=True,
+        default=("greedy",),
+        show_default=True,
+        help="Kind of trace; may be given twice for both.",
+    ),
+    click.option(
+        "--watch", multiple=True, metavar="PARAMETER", help="Keep this parameter's whole path at every traced step."
+    ),
+    click.option("--experiment", default="default", show_default=True, help="Name under which runs are grouped."),
+    click.option(
+        "--non-finite",
+        type=click.Choice(["continue", "stop"]),
+        default="continue",
+        show_default=True,
+        help="What to do when the loss becomes NaN or infinite.",
+    ),
+    click.option(
+        "--on-error",
+        type=click.Choice(["raise", "warn"]),
+        default="raise",
+        show_default=True,
+        help="What to do when a step cannot be traced.",
+    ),
+    click.option(
+        "--kernels",
+        type=click.Choice(["native", "traceable"]),
+        default="native",
+        show_default=True,
+        help="traceable: use decomposed kernels on untraced steps too, so that tracing never changes the weights.",
+    ),
+    click.option("--threads", type=click.IntRange(1, 1024), help="Threads of torch."),
+)
+
+
+def spec_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the argument WORKLOAD and all options of a spec."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def given_parameters(parameters: tuple[tuple[str, str], ...], short: Mapping[str, str | None]) -> dict[str, str]:
+    """Hyperparameters of `--set` and of the short options, name → text.
+
+    Raises:
+        click.UsageError: one is given twice, with different values.
+    """
+    given: dict[str, str] = {}
+    for name, text in (*parameters, *((k, v) for k, v in short.items() if v is not None)):
+        if name in given and given[name] != text:
+            raise click.UsageError(f"{name} is given twice: {given[name]} and {text}.")
+        given[name] = text
+    return given
