@@ -24,12 +24,14 @@ class Problem:
         make: seed → (model, closure).
         ties: whether equal candidates occur by construction.
         rough: whether float32 takes part, so that numbers agree to 1e-6 only.
+        regions: whether components are named by hand, which the oracle has to be told.
     """
 
     name: str
     make: Callable[[int], tuple[nn.Module, Closure]]
     ties: bool = False
     rough: bool = False
+    regions: bool = False
 
     @property
     def tolerance(self) -> float:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from functools import cache
 
-from tests.problems import expressions, losses, networks, recurrent, writes
+from tests.problems import architectures, expressions, losses, networks, recurrent, writes
 from tests.problems.base import Problem
 
 
 @cache
 def everything() -> tuple[Problem, ...]:
     """All problems, by family; names are unique."""
-    found = tuple(p for family in (networks, losses, recurrent, expressions, writes) for p in family.problems())
+    found = tuple(
+        p for family in (networks, losses, recurrent, expressions, writes, architectures) for p in family.problems()
+    )
     names = [p.name for p in found]
     assert len(set(names)) == len(names), sorted(n for n in names if names.count(n) > 1)
     return found

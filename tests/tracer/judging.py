@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import nn
+
 from gradtrace.tracer import trace
 from tests.oracle.components import ComponentMap, component_map
 from tests.oracle.judge import Judge
@@ -31,7 +33,11 @@ def judge(
 
 
 def told_components(found: Any, oracle: Oracle, mode: str) -> ComponentMap:
-    """Components of operators as the trace tells them; the rest as the oracle knows it."""
+    """Components of operators as the trace tells them; the rest, and recurrent modules, as the oracle knows it."""
     vertices = [v for v in found.batch_trace(mode).graph.vertices if v.kind in ("operator", "loss")]
-    operators = {n.position: v.component for n, v in zip(oracle.graph.operators, vertices, strict=True)}
+    operators = dict(oracle.operator_components)
+    modules = dict(oracle.drawing.model.named_modules())
+    for node, vertex in zip(oracle.graph.operators, vertices, strict=True):
+        if not isinstance(modules.get(operators[node.position] or ""), nn.RNNBase | nn.RNNCellBase):
+            operators[node.position] = vertex.component
     return component_map(oracle.graph, oracle.drawing.model, operators)

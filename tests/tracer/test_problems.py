@@ -12,7 +12,7 @@ from tests.tracer.oracles import oracle_of
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("problem", everything(), ids=lambda p: p.name)
 def test_trace_is_exact(problem: Problem, mode: str) -> None:
-    findings = judge(problem.make, oracle_of(problem), (mode,), problem.tolerance)
+    findings = judge(problem.make, oracle_of(problem), (mode,), problem.tolerance, problem.regions)
     assert not findings, "\n".join(findings[:12])
 
 
@@ -21,5 +21,5 @@ def test_trace_is_exact(problem: Problem, mode: str) -> None:
 )
 def test_both_modes_in_one_backward(name: str) -> None:
     problem = next(p for p in everything() if p.name == name)
-    findings = judge(problem.make, oracle_of(problem), MODES, problem.tolerance)
+    findings = judge(problem.make, oracle_of(problem), MODES, problem.tolerance, problem.regions)
     assert not findings, "\n".join(findings[:12])
