@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from gradtrace.tracer import movement
+from gradtrace.tracer.errors import UntraceableOperatorError
 from gradtrace.tracer.kernels import layout as L
 from gradtrace.tracer.movement import call
 from gradtrace.tracer.plan import BASE, Plan, encode, is_movement
@@ -106,7 +107,8 @@ class Captured:
                 self.outputs.append(total)
             else:
                 made = gradients.get(index, (None, None))[1]
-                self.outputs.append(made[output] if made is not None else None)
+                found = made[output] if made is not None else None
+                self.outputs.append(None if found is None or found._is_zerotensor() else found)
         if self.plan.consistent is None:
             self.plan.consistent = self._consistent(gradients)
         self.caught.clear()
@@ -128,7 +130,7 @@ def capture(plan: Plan, walk: Walk) -> Captured:
     partials: dict[int, tuple[torch.Tensor | None, ...]] = {}
     for slot, wanted in enumerate(plan.captures):
         held.tensors[slot] = take(nodes[wanted.node], wanted.source, partials)
-    if plan.by_data or plan.probed:
+    if plan.by_data or plan.rewritten:
         _refresh(held, nodes, partials)
     for index in plan.operators:
         found: dict[Any, Any] = {}
@@ -153,8 +155,22 @@ def take(node: Node, source: Source, partials: dict[int, tuple[torch.Tensor | No
         if node.index not in partials:
             partials[node.index] = call(node, torch.ones(node.shapes[0], dtype=node.dtypes[0]))
         found = partials[node.index][source.slot]
-        return torch.zeros(node.shapes[0]) if found is None else found.detach()
+        return torch.zeros(node.shapes[0]) if found is None else whole(node, found.detach())
     return None
+
+
+def whole(node: Node, partials: torch.Tensor) -> torch.Tensor:
+    """Partials of an operand that may be broadcast: as a rule autograd leaves its copies apart, but zeros may come summed."""
+    if partials.numel() >= node.shapes[0].numel() and not partials._is_zerotensor():
+        return partials
+    if not partials._is_zerotensor() and bool(partials.any()):
+        raise UntraceableOperatorError(
+            f"{node.op} sums the gradients of a broadcast operand by itself, so that its copies cannot be told apart. "
+            "Expand that operand to the shape of the result before the operator.",
+            node.op,
+            tuple(node.shapes[0]),
+        )
+    return torch.zeros(max(partials.numel(), node.shapes[0].numel()))
 
 
 def _refresh(held: Captured, nodes: list[Node], partials: dict[int, tuple[torch.Tensor | None, ...]]) -> None:
@@ -181,7 +197,7 @@ def _refresh(held: Captured, nodes: list[Node], partials: dict[int, tuple[torch.
     held.ids = ids
     by_node: dict[int, list[int]] = {}
     for at, record in enumerate(plan.records):
-        if record.node in plan.probed or record.node in plan.refresh:
+        if record.node in plan.rewritten:
             by_node.setdefault(record.node, []).append(at)
     for index, records in by_node.items():
         _rewrite(held, nodes[index], records, ids, partials)
@@ -198,17 +214,18 @@ def _rewrite(
     operands = [None if i is None else ids[i] for i in node.inputs]
     outputs = sorted({plan.records[at].use.output for at in records})
     context = Context(node, operands, outputs, plan.positions, plan.options.weights, plan.options.probe_budget)
-    fresh = {(use.slot, use.output): use for use in uses_of(context)}
+    fresh = {(use.slot, use.output, use.part): use for use in uses_of(context)}
     probed = {}
     if node.index in plan.probed:
         write = node.op == inplace.COPY_SLICES
         probed = {o: write_entries(node, operands) if write else entries(node, operands, o) for o in outputs}
     for at in records:
         record = plan.records[at]
-        use = fresh[(record.use.slot, record.use.output)]
+        use = fresh[(record.use.slot, record.use.output, record.use.part)]
         row = held.uses[at]
-        if use.probed:
-            own_ids, outs, weights = probed[use.output][use.slot]
+        if use.probed or use.listed:
+            found = use.listed(node, operands) if use.listed else probed[use.output][use.slot]
+            own_ids, outs, weights = found
             held.keep += [own_ids, outs]
             row[L.ID_TABLE], row[L.OUT_TABLE] = own_ids.data_ptr(), outs.data_ptr()
             row[L.D0], row[L.D1], row[L.D2] = 1, 1, own_ids.numel()

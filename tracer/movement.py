@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 
+from gradtrace.tracer.errors import UntraceableOperatorError
 from gradtrace.tracer.walk import Node, as_signed
 
 Ids = torch.Tensor
@@ -195,9 +196,25 @@ def _im2col(node: Node, ids: Sequence[Ids | None]) -> list[Ids]:
     return [_through_float(lambda x: F.unfold(x + 1, kernel, dilation, padding, stride) - 1, _first(ids))]
 
 
-@_rule("UpsampleNearest1D", "UpsampleNearest2D", "UpsampleNearest3D", saved=("output_size",))
+_SCALES = ("output_size", "scales", "scales_d", "scales_h", "scales_w")
+
+
+@_rule("UpsampleNearest1D", "UpsampleNearest2D", "UpsampleNearest3D", saved=_SCALES)
 def _nearest(node: Node, ids: Sequence[Ids | None]) -> list[Ids]:
-    return [_through_float(lambda x: F.interpolate(x, size=_ints(node.saved("output_size"))), _first(ids))]
+    return [_upsampled(node, "upsample_nearest", _first(ids))]
+
+
+@_rule("UpsampleNearestExact1D", "UpsampleNearestExact2D", "UpsampleNearestExact3D", saved=_SCALES)
+def _nearest_exact(node: Node, ids: Sequence[Ids | None]) -> list[Ids]:
+    return [_upsampled(node, "_upsample_nearest_exact", _first(ids))]
+
+
+def _upsampled(node: Node, name: str, ids: Ids) -> Ids:
+    """By PyTorch's own kernel, with the scales that it was given: sizes alone do not tell which neighbour is nearest."""
+    dims = len(node.shapes[0]) - 2
+    kernel = getattr(torch.ops.aten, f"{name}{dims}d").default
+    scales = [node.saved(n) for n in (("scales",) if dims == 1 else ("scales_d", "scales_h", "scales_w")[3 - dims :])]
+    return _through_float(lambda x: kernel(x, _ints(node.saved("output_size")), *scales), ids)
 
 
 @_rule("Gather", saved=("dim",), by_data=True)
@@ -253,16 +270,89 @@ def _masked_fill(node: Node, ids: Sequence[Ids | None]) -> list[Ids]:
     return [torch.where(node.saved("mask").cpu(), b, a)]
 
 
-@_rule(
-    "Scatter", "IndexFill", "IndexCopy", "IndexPut", "IndexPutImpl", "MaskedScatter", "PackPaddedSequence", by_data=True
-)
+def _whole(node: Node, ids: Ids | None) -> Ids:
+    """The operand that is written into, in the output's shape."""
+    return _constants(node.shapes[0]) if ids is None else ids.expand(node.shapes[0])
+
+
+@_rule("Scatter", saved=("dim",), by_data=True)
+def _scatter(node: Node, ids: Sequence[Ids | None]) -> list[Ids]:
+    index = node.saved("index").cpu()
+    source = ids[1] if len(ids) > 1 else None
+    written = torch.full(index.shape, -1, dtype=torch.int32) if source is None else source.to(torch.int32)
+    return [_whole(node, ids[0]).to(torch.int32).scatter(node.saved_int("dim"), index, written)]
+
+
+@_rule("IndexFill", saved=("dim",), by_data=True)
+def _index_fill(node: Node, ids: Sequence[Ids | None]) -> list[Ids]:
+    value = int(ids[1].reshape(())) if len(ids) > 1 and ids[1] is not None else -1
+    return [_whole(node, ids[0]).index_fill(node.saved_int("dim"), node.saved("index").cpu(), value)]
+
+
+@_rule("IndexCopy", saved=("dim",), by_data=True)
+def _index_copy(node: Node, ids: Sequence[Ids | None]) -> list[Ids]:
+    dim, index = node.saved_int("dim"), node.saved("index").cpu().reshape(-1)
+    shape = list(node.shapes[0])
+    if shape:
+        shape[dim] = index.numel()
+    source = torch.full(shape, -1, dtype=torch.int32) if ids[1] is None else ids[1].to(torch.int32).reshape(shape)
+    return [_whole(node, ids[0]).to(torch.int32).index_copy(dim, index, source)]
+
+
+@_rule("IndexPut", "IndexPutImpl", saved=("accumulate",), by_data=True)
+def _index_put(node: Node, ids: Sequence[Ids | None]) -> list[Ids]:
+    indices = [None if i is None else i.cpu() for i in node.saved("indices")]
+    values = torch.full((), -1, dtype=torch.int32) if ids[1] is None else ids[1].to(torch.int32)
+    return [torch.ops.aten.index_put(_whole(node, ids[0]).to(torch.int32), indices, values)]
+
+
+@_rule("Put", saved=("accumulate",), by_data=True)
+def _put(node: Node, ids: Sequence[Ids | None]) -> list[Ids]:
+    index = node.saved("index").cpu()
+    values = torch.full(index.shape, -1, dtype=torch.int32) if ids[1] is None else ids[1].to(torch.int32)
+    return [_whole(node, ids[0]).to(torch.int32).put(index, values.reshape(index.shape))]
+
+
+@_rule("MaskedScatter", by_data=True)
+def _masked_scatter(node: Node, ids: Sequence[Ids | None]) -> list[Ids]:
+    mask = node.saved("mask").cpu()
+    count = int(mask.expand(node.shapes[0]).sum())
+    source = torch.full((count,), -1, dtype=torch.int32) if ids[1] is None else ids[1].to(torch.int32)
+    return [_whole(node, ids[0]).to(torch.int32).masked_scatter(mask, source)]
+
+
+@_rule("UnsafeMaskedIndex", by_data=True)
+def _unsafe_masked_index(node: Node, ids: Sequence[Ids | None]) -> list[Ids]:
+    mask = node.saved("mask").cpu()
+    indices = [None if i is None else i.cpu() for i in node.saved("indices")]
+    return [torch.ops.aten._unsafe_masked_index(_first(ids).to(torch.int32), mask, indices, -1)]
+
+
+@_rule("NarrowCopy", saved=("dim", "start", "length"))
+def _narrow_copy(node: Node, ids: Sequence[Ids | None]) -> list[Ids]:
+    return [_first(ids).narrow(*(node.saved_int(n) for n in ("dim", "start", "length")))]
+
+
+@_rule("LuUnpack")
+def _lu_unpack(node: Node, ids: Sequence[Ids | None]) -> list[Ids]:
+    """The unit lower and the upper triangle of a factorisation kept in one matrix."""
+    packed = _first(ids)
+    size = min(packed.shape[-2:])
+    return [(packed + 1).tril(-1)[..., :size] - 1, (packed + 1).triu()[..., :size, :] - 1]
+
+
+@_rule("PackPaddedSequence", "MaxUnpool2D", "MaxUnpool3D", by_data=True)
+@_rule("BlockDiag")
 @_rule("Rot90", "PixelShuffle", "PixelUnshuffle", "ChannelShuffle", "SliceScatter", "SelectScatter", "DiagonalScatter",
        saved=("dims", "k", "upscale_factor", "downscale_factor", "groups", "dim", "start", "end", "step", "index",
               "offset", "dim1", "dim2"))  # fmt: skip
 def decode(node: Node, ids: Sequence[Ids | None]) -> list[Ids]:
     """Where scalars go, read off the node's own backward with numbered gradients.
 
-    Right for movement in which every input scalar lands in one place at most.
+    Only for movement in which every input scalar lands in one place at most and no place is hit twice.
+
+    Raises:
+        UntraceableOperatorError: two scalars land in one place.
     """
     shape, dtype = node.shapes[0], node.dtypes[0]
     count = shape.numel()
@@ -285,18 +375,38 @@ def decode(node: Node, ids: Sequence[Ids | None]) -> list[Ids]:
             continue
         place = position.reshape(-1).long()
         arrives = place > 0
-        out[place[arrives] - 1] = operand.reshape(-1)[arrives]
+        if bool((place > count).any()) or place[arrives].unique().numel() != int(arrives.sum()):
+            raise UntraceableOperatorError(
+                f"{node.op} (output of shape {tuple(shape)}) puts several scalars into one place, or one into several. "
+                "Write it with scatter_add or index_add, which say what becomes of them.",
+                node.op,
+                tuple(shape),
+            )
+        out[place[arrives] - 1] = operand.reshape(-1)[arrives].to(out.dtype)
     return [out.reshape(shape)]
 
 
 @_rule("AsStrided", saved=("size", "stride", "storage_offset"))
 def _as_strided(node: Node, ids: Sequence[Ids | None]) -> list[Ids]:
-    """Read off the backward, which knows the base's layout; where places overlap, a contiguous base is taken for granted."""
-    found = decode(node, ids)
-    if bool((found[0] >= 0).all()):
-        return found
+    """By strides over the base as it lies in memory, which the node does not tell: contiguous, unless its backward objects."""
+    base = _first(ids)
     offset = node.saved("storage_offset")
-    return [_first(ids).contiguous().as_strided(node.shapes[0], _ints(node.saved("stride")), offset or 0)]
+    size, stride = _ints(node.saved("size")), _ints(node.saved("stride"))
+    if (offset or 0) + sum((n - 1) * s for n, s in zip(size, stride, strict=True)) < base.numel() and 0 not in size:
+        places = torch.arange(base.numel()).as_strided(size, stride, offset or 0).reshape(-1)
+        gradient = torch.sin(torch.arange(1.0, places.numel() + 1, dtype=torch.float64))
+        expected = torch.zeros(base.numel(), dtype=torch.float64).index_add_(0, places, gradient)
+        got = call(node, gradient.reshape(size).to(node.dtypes[0]))[0]
+        if got is not None and torch.allclose(got.double().reshape(-1), expected, atol=1e-2):
+            return [base.reshape(-1)[places].view(size)]
+    return decode(node, ids)
+
+
+def is_movement(node: Node) -> bool:
+    """Whether the node only renames scalars. (Embeddings may scale their gradients by frequency, index_put may add.)"""
+    if node.op not in MOVEMENT:
+        return False
+    return not (node.saved("scale_grad_by_freq") or node.saved("accumulate"))
 
 
 def call(node: Node, *gradients: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:

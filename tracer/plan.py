@@ -76,13 +76,14 @@ class Plan:
     captures: list[Capture]
     operators: list[int]
     by_data: list[int]
-    refresh: dict[int, list[int]]
+    refresh: set[int]
     ids: dict[tuple[int, int], torch.Tensor]
     tensors: list[tuple[int, int]]
     aliases: dict[int, list[int]]
     positions: Positions
     layout: Layout
     probed: set[int]
+    rewritten: set[int]
     shapes: list[tuple[int, ...]]
     leaf_of: dict[int, int]
     operands: dict[int, list[tuple[int, tuple[int, int]]]]
@@ -110,10 +111,10 @@ def plan_key(walk: Walk, recorded: Recorded) -> Key:
 
 
 def is_movement(node: Node) -> bool:
-    """Whether the node only renames scalars. (An embedding that scales its gradients by frequency does more.)"""
+    """Whether the node only renames scalars."""
     if node.op == COPY_SLICES:
         return inplace.only_copies(node)
-    return node.op in movement.MOVEMENT and not (node.op == "Embedding" and node.saved("scale_grad_by_freq"))
+    return movement.is_movement(node)
 
 
 class _Builder:
@@ -128,11 +129,12 @@ class _Builder:
         self.aliases: dict[int, list[int]] = {}
         self.operators: list[int] = []
         self.by_data: list[int] = []
-        self.refresh: dict[int, list[int]] = {}
+        self.refresh: set[int] = set()
         self.records: list[Record] = []
         self.captures: list[Capture] = []
         self.slots: dict[tuple[int, Source], int] = {}
         self.probed: set[int] = set()
+        self.rewritten: set[int] = set()
 
     def build(self) -> Plan:
         total = self._count_scalars()
@@ -158,7 +160,7 @@ class _Builder:
         )  # fmt: skip
         return Plan(
             self.options, self._arrays(bases, layout, loss, loss_tensor), self.records, self.captures, self.operators,
-            self.by_data, self.refresh, self.ids, self.tensors, self.aliases, self.positions, layout, self.probed,
+            self.by_data, self.refresh, self.ids, self.tensors, self.aliases, self.positions, layout, self.probed, self.rewritten,
             [tuple(self.nodes[n].shapes[o]) for n, o in self.tensors],
             {id(n.variable): n.index for n in self.nodes[: self.walk.leaves]},
             {
@@ -241,7 +243,7 @@ class _Builder:
         if rule is not None:
             if dynamic:
                 self.by_data.append(node.index)
-                self.refresh[node.index] = []
+                self.refresh.add(node.index)
             for output, ids in enumerate(rule(node, operands)):
                 self.ids[(node.index, output)] = ids
                 self.possible[(node.index, output)] = possible
@@ -259,7 +261,7 @@ class _Builder:
         place = (node.index, 0)
         if dynamic:
             self.by_data.append(node.index)
-            self.refresh[node.index] = []
+            self.refresh.add(node.index)
         if is_movement(node):
             own = torch.full(node.shapes[0], -1, dtype=torch.int32)  # before torch 2.15 told from values, and refused
             self.possible[place] = possible
@@ -269,8 +271,7 @@ class _Builder:
             base = node.inputs[0]
             self.possible[place] = {len(self.tensors) - 1} | (set() if base is None else self.possible[base])
             read = inplace.base_ids(node, operands)
-            if read is not None:
-                self.ids[(node.index, BASE)] = read
+            self.ids[(node.index, BASE)] = torch.full(node.shapes[0], -1, dtype=torch.int32) if read is None else read
         self.ids[place] = inplace.output_ids(node, operands, own, self.options.probe_budget)
 
     def _records_of(self, node: Node) -> None:
@@ -279,12 +280,13 @@ class _Builder:
         dynamic = any(i is not None and i[0] in self.refresh for i in node.inputs)
         if any(use.probed for use in uses):
             self.probed.add(node.index)
+        if dynamic or any(use.probed or use.listed for use in uses):
+            self.rewritten.add(node.index)
         bases = torch.tensor(self.base)
-        made = []
         for use in uses:
             source = node.inputs[use.slot]
             assert source is not None  # rules skip constants
-            if dynamic or use.probed:
+            if dynamic or use.probed or use.listed:
                 owners = [(t, 0, use.ids.numel()) for t in sorted(self.possible[source])]
             else:
                 owners = sources_of(use.ids, bases, self.positions)
@@ -292,10 +294,7 @@ class _Builder:
             for tensor, lo, hi in owners:
                 record = Record(tensor, node.index, use, shared.row.copy(), shared.keep)
                 record.row[L.LO], record.row[L.HI] = lo, hi
-                made.append(len(self.records))
                 self.records.append(record)
-        if dynamic:
-            self.refresh.setdefault(node.index, made)
 
     def context(self, node: Node) -> Context:
         return Context(
@@ -396,7 +395,7 @@ def encode(use: Use, positions: Positions) -> tuple[np.ndarray, list[torch.Tenso
     for column in (L.VALUES, L.WEIGHTS, L.A, L.B, L.ROW_WEIGHT):
         row[column] = -1
     if use.kind == L.PAIRS:
-        if use.probed:
+        if use.probed or use.listed:
             dims, maps = (1, 1, use.ids.numel()), [IndexMap(0, (0, 0, 0), None), IndexMap(0, (0, 0, 0), None)]
         else:
             assert use.outs is not None  # PAIRS rules give both maps

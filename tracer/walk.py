@@ -11,7 +11,7 @@ import torch
 from gradtrace.tracer.errors import LossError
 
 ACCUMULATE = "torch::autograd::AccumulateGrad"
-_SUFFIX = re.compile(r"Backward\d*$")
+_SUFFIX = re.compile(r"Backward\d*(_copy)?$")
 
 
 @dataclass(slots=True)

@@ -268,9 +268,9 @@ class Judge:
         vertices = self.structure.vertices
         if [vertices[i].op for i in best.vertices] != [h.op for h in path.hops]:
             self.say(f"{name} strongest: its vertices are not its path's")
-        flat = [int(np.ravel_multi_index(h.index, vertices[i].shape)) if h.index else 0
-                for h, i in zip(path.hops, best.vertices, strict=False)]  # fmt: skip
-        if len(vertices) and all(tuple(h.index) for h in path.hops) and list(best.index) != flat:
+        taken = [p for p in mine if p.vertex == int(self.graph.leaf_scalars(self.oracle.parameters[name])[best.scalar])]
+        flat = [int(self.graph.flat[self.graph.target[e]]) for e in taken[0].edges] if taken else []
+        if list(best.index) != flat:
             self.say(f"{name} strongest index: got {best.index}, expected {flat}")
         for got, want in (
             (best.weight, [h.weight for h in path.hops]),

@@ -22,16 +22,22 @@ NEVER = {
     "Max", "Min", "Amax", "Amin", "Maximum", "Minimum", "Fmax", "Fmin", "Sort", "Topk", "Kthvalue", "Median",
     "Nanmedian", "Mode",
     "Aminmax", "Cummax", "Cummin", "MaxPool2DWithIndices", "MaxPool3DWithIndices", "AdaptiveMaxPool2D",
+    "MaxPool2D", "MaxPool3D", "AdaptiveMaxPool3D", "FractionalMaxPool2D", "FractionalMaxPool3D", "IndexReduce",
+    "ScatterReduce", "GridSampler2D", "GridSampler3D", "Copysign", "NanToNum", "Frac", "Nextafter",
     "Relu", "LeakyRelu", "Threshold", "Hardtanh", "Hardshrink", "Softshrink", "Clamp", "ClampMin", "ClampMax", "Elu",
     "PreluKernel", "Abs", "Rrelu", "Round", "Floor", "Ceil", "Trunc", "Sign",
     # "scaling (dropout, ...)": with p = 0 or a scale of 1 it still scales.
-    "NativeDropout", "FusedDropout", "AvgPool2D",
+    "NativeDropout", "FusedDropout", "AvgPool2D", "AvgPool3D", "AdaptiveAvgPool2D", "AdaptiveAvgPool3D", "EmbeddingBag",
+    "UpsampleLinear1D", "UpsampleBilinear2D", "UpsampleTrilinear3D", "UpsampleBicubic2D",
+    # Of one scalar, what is computed may be the scalar itself.
+    "LinalgDet", "LinalgSlogdet", "LinalgSolveTriangular",
 }  # fmt: skip
 """Operators by definition, whatever their Jacobian."""
 
 CHOOSERS = {
     "Where", "MaskedFill", "MaskedScatter", "MaskedSelect", "Gather", "Scatter", "Index", "IndexSelect", "IndexPut",
-    "IndexCopy", "IndexFill", "Take", "Put", "Embedding", "Repeat", "RepeatInterleave",
+    "IndexCopy", "IndexFill", "Take", "Put", "UnsafeMaskedIndex", "MaxUnpool2D",
+    "MaxUnpool3D", "Embedding", "Repeat", "RepeatInterleave",
 }  # fmt: skip
 """Nodes that choose by an integer or boolean argument. That argument may have been computed from floats (`where(x > 0,
 ...)`), so the selection may differ from one drawing to the next: it must be a selection in each."""
@@ -86,7 +92,7 @@ def moved(nodes: list[Node], jacobians: list[Jacobian]) -> list[np.ndarray]:
     every = [np.logical_and.reduce([p[k] for p in per_drawing]) for k in range(len(node.shapes))]
     if node.name in PARTIAL:
         return _of_write(nodes, every[0])
-    never = node.custom or node.name in NEVER
+    never = node.custom or node.name in NEVER or bool(getattr(node.handle, "_saved_accumulate", False))
     stable = node.name in CHOOSERS or all(_same(jacobians[0], j) for j in jacobians[1:])
     flat = not any(len(j.row) for j in jacobians) and node.name not in EMPTY
     movement = not never and not flat and stable and all(bool(e.all()) for e in every)

@@ -51,7 +51,7 @@ def jacobian(node: Node) -> Jacobian:
                 operand = node.operands[slot]
                 if grad is None or operand is None:
                     continue
-                dense = (grad.to_dense() if grad.is_sparse else grad).detach().to(torch.float64)
+                dense = (grad if grad.layout == torch.strided else grad.to_dense()).detach().to(torch.float64)
                 raw = tuple(dense.shape)
                 up, nr = operand
                 if (slot, raw) not in maps:

@@ -82,8 +82,13 @@ class Node:
         run = self.handle.apply if self.custom else self.handle
         with torch.no_grad():
             got = run(*grads)
-        out = list(got) if isinstance(got, (tuple, list)) else [got]
+        out = [_filled(g) for g in (got if isinstance(got, (tuple, list)) else [got])]
         return out + [None] * (len(self.operands) - len(out))
+
+
+def _filled(gradient: torch.Tensor | None) -> torch.Tensor | None:
+    """Gradients that are zero may come without memory."""
+    return torch.zeros(gradient.shape) if gradient is not None and gradient._is_zerotensor() else gradient
 
 
 class _Parts(TorchDispatchMode):
@@ -181,5 +186,6 @@ def _take_gradients(recording: Recording) -> None:
     got = torch.autograd.grad(recording.loss, edges, retain_graph=True, allow_unused=True)
     for (node, k), g in zip(wanted, got, strict=True):
         zero = torch.zeros(node.shapes[k], dtype=node.dtypes[k])
-        dense = zero if g is None else (g.to_dense() if g.is_sparse else g.detach().clone())
+        g = _filled(g)
+        dense = zero if g is None else (g.to_dense() if g.layout != torch.strided else g.detach().clone())
         node.gradients.append(dense)

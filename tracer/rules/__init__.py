@@ -6,13 +6,14 @@ rows (`rows`), and anything else by probing the node itself (`probe`).
 
 from __future__ import annotations
 
-from gradtrace.tracer.rules import inplace
+from gradtrace.tracer.rules import convolution, inplace, pooling
 from gradtrace.tracer.rules.base import Context, Use
 from gradtrace.tracer.rules.contraction import CONTRACTIONS
 from gradtrace.tracer.rules.inplace import COPY_SLICES
 from gradtrace.tracer.rules.pairs import ELEMENTWISE, PAIRED, REDUCTIONS, elementwise, reduction, single_output
 from gradtrace.tracer.rules.probe import probed
 from gradtrace.tracer.rules.rows import ROWS
+from gradtrace.tracer.rules.selection import SELECTED, selection
 from gradtrace.tracer.rules.writes import write, write_entries
 
 __all__ = ["Context", "Use", "attributes_of", "inplace", "uses_of", "write_entries"]
@@ -27,10 +28,18 @@ def uses_of(context: Context) -> list[Use]:
         return CONTRACTIONS[op](context)
     if op in ROWS:
         return ROWS[op](context)
-    if len(context.outputs) == 1:
-        count = context.node.shapes[context.outputs[0]].numel()
-        broadcast = all(ids is None or ids.numel() <= count for ids in context.ids)
-        if count == 1 and not (op in ELEMENTWISE and broadcast):
+    if op == "Convolution":
+        return convolution.convolution(context)
+    if op in pooling.POOLS:
+        return pooling.average_pool(context)
+    if op in SELECTED:
+        return selection(context)
+    if len(context.node.shapes) == 1:
+        count = context.node.shapes[0].numel()
+        operands = [ids for ids in context.ids if ids is not None]
+        broadcast = all(ids.numel() <= count for ids in operands)
+        # Operands of several shapes may be broadcast against each other inside: then a scalar is read more than once.
+        if count == 1 and len({ids.shape for ids in operands}) == 1 and not (op in ELEMENTWISE and broadcast):
             return single_output(context)
         if op in ELEMENTWISE and broadcast:
             return elementwise(context)
@@ -53,6 +62,8 @@ _ATTRIBUTES = {
     "NativeLayerNorm": ("normalized_shape",),
     "NllLoss": ("reduction",),
     "Glu": ("dim",),
+    "Convolution": convolution.ATTRIBUTES,
+    **dict.fromkeys(pooling.POOLS, pooling.ATTRIBUTES),
 }
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
 from gradtrace.tracer.kernels.layout import PAIRS
 from gradtrace.tracer.walk import Node
+
+Entries = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""Scalar edges of one operand: ids int32 [E], output indices int32 [E], weights [E]."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,10 @@ class Use:
         sources: record column → Source.
         fields: record column → number.
         constant: factor of every weight.
-        probed: PAIRS whose positions and weights are read off the node itself at every step (see `probe.entries`).
+        part: tells several uses of one slot and output apart.
+        listed: PAIRS whose positions, outputs and weights depend on values: (node, ids of its operands) -> `Entries`, asked
+            anew at every step.
+        probed: likewise, but read off the node's own backward (see `probe.entries`).
     """
 
     slot: int
@@ -56,6 +62,8 @@ class Use:
     sources: dict[int, Source] = field(default_factory=dict)
     fields: dict[int, int] = field(default_factory=dict)
     constant: float = 1.0
+    part: int = 0
+    listed: Callable[[Node, Sequence[torch.Tensor | None]], Entries] | None = None
     probed: bool = False
 
 
@@ -78,6 +86,18 @@ class Context:
     positions: Callable[[int], torch.Tensor]
     weights: bool
     budget: int
+
+    def unused(self, slot: int, read: torch.Tensor) -> list[Use]:
+        """An operator reads its operands whole: a use of weight 0 for the flat places of one that none of `read` is."""
+        ids = self.ids[slot]
+        assert ids is not None  # constants have no uses
+        left = torch.ones(ids.numel(), dtype=torch.bool)
+        left[read.reshape(-1).long()] = False
+        if not bool(left.any()):
+            return []
+        rest = ids.reshape(-1)[left]
+        outs = torch.zeros(rest.shape, dtype=torch.int32)
+        return [Use(slot, self.outputs[0], rest, outs=outs, constant=0.0, part=1)]
 
     def out_index(self, output: int = 0) -> torch.Tensor:
         """Flat index of every scalar of an output, in the output's shape."""

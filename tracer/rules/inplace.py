@@ -16,11 +16,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gradtrace.tracer import movement
 from gradtrace.tracer.errors import UntraceableOperatorError
-from gradtrace.tracer.rules.probe import jacobian_of, refuse_beyond_budget
+from gradtrace.tracer.rules.probe import entries, refuse_beyond_budget
 from gradtrace.tracer.walk import Node, op_name
 
 COPY_SLICES = "CopySlices"
-_UNTOLD = -2
 
 
 def inner(node: Node) -> Node | None:
@@ -38,13 +37,13 @@ def inner(node: Node) -> Node | None:
 def only_copies(node: Node) -> bool:
     """Whether the write copies its scalars: then the node is movement."""
     found = inner(node)
-    return found is None or found.op in movement.MOVEMENT
+    return found is None or movement.is_movement(found)
 
 
 def by_data(node: Node) -> bool:
     """Whether integer or boolean tensors (or, before torch 2.15, values) decide what is copied."""
     found = inner(node)
-    return found is None or found.op in movement.BY_DATA
+    return found is None or (found.op in movement.BY_DATA and movement.is_movement(found))
 
 
 def signature(node: Node) -> tuple[Any, ...]:
@@ -52,7 +51,9 @@ def signature(node: Node) -> tuple[Any, ...]:
     found = inner(node)
     if found is None:
         return ()
-    numbers = tuple(found.saved(name) for name in movement.ATTRIBUTES.get(found.op, ("alpha", "beta")))
+    numbers = tuple(
+        found.saved(name) for name in (*movement.ATTRIBUTES.get(found.op, ()), "alpha", "beta", "accumulate")
+    )
     return (found.op, numbers, *_place(node))
 
 
@@ -117,7 +118,7 @@ def output_ids(node: Node, operands: Sequence[torch.Tensor | None], own: torch.T
         else base.reshape(-1).to(torch.int32, copy=True)
     )
     written = own.reshape(-1)[part]
-    if function.op in movement.MOVEMENT:
+    if movement.is_movement(function):
         written = movement.MOVEMENT[function.op](function, operands_of_write(node, operands, part))[0]
     ids[part.reshape(-1)] = written.reshape(-1).to(torch.int32)
     return ids.view(own.shape)
@@ -137,23 +138,20 @@ def base_ids(node: Node, operands: Sequence[torch.Tensor | None]) -> torch.Tenso
 def _told_by_jacobian(node: Node, operands: Sequence[torch.Tensor | None], budget: int) -> torch.Tensor:
     """Before torch 2.15 the function is not shown: an output scalar with one partial, equal to 1, is a copy."""
     refuse_beyond_budget(node, [0], budget)
-    jacobian = jacobian_of(node, operands, 0)
     count = node.shapes[0].numel()
-    ids = torch.full((count,), _UNTOLD, dtype=torch.int32)
+    ids = torch.full((count,), -1, dtype=torch.int32)
     reads = torch.zeros(count, dtype=torch.int64)
-    for part in jacobian.values():
-        reads += (part != 0).sum(1)
-    for slot, part in jacobian.items():
+    arithmetic = False
+    places = [None if i is None else torch.arange(i.numel(), dtype=torch.int32).view(i.shape) for i in operands]
+    for slot, (at, outs, weights) in entries(node, places, 0).items():
         operand = operands[slot]
-        if operand is None:
-            continue
-        single = (reads == 1) & ((part == 1).sum(1) == 1)
-        place = (part == 1).to(torch.int8).argmax(1)
-        if slot == 0:
-            single &= place == torch.arange(count)
-        ids[single] = operand.reshape(-1)[place[single]].to(ids.dtype)
-    ids[reads == 0] = -1
-    if bool((ids == _UNTOLD).any()):
+        assert operand is not None  # entries are of operands that take gradients
+        there = weights != 0
+        at, outs = at[there].long(), outs[there].long()
+        reads.index_add_(0, outs, torch.ones_like(outs))
+        arithmetic |= bool((weights[there] != 1).any()) or (slot == 0 and bool((at != outs).any()))
+        ids[outs] = operand.reshape(-1)[at].to(ids.dtype)
+    if arithmetic or bool((reads > 1).any()):
         raise UntraceableOperatorError(
             f"A part of a tensor (shape {tuple(node.shapes[0])}) is changed in place by arithmetic (such as y[1:3] += f), "
             f"which torch {torch.__version__} does not show. Update torch to 2.15, or write y[1:3] = y[1:3] + f.",

@@ -12,11 +12,8 @@ import torch
 from gradtrace.tracer.errors import OpaqueKernelError, UntraceableOperatorError
 from gradtrace.tracer.movement import call
 from gradtrace.tracer.recording import OPAQUE
-from gradtrace.tracer.rules.base import Context, Use
+from gradtrace.tracer.rules.base import Context, Entries, Use
 from gradtrace.tracer.walk import Node
-
-Entries = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-"""Scalar edges of one operand: ids int32 [E], output indices int32 [E], weights [E]."""
 
 
 def probed(context: Context) -> list[Use]:
@@ -34,6 +31,12 @@ def probed(context: Context) -> list[Use]:
             f"The loss was recorded with the fused kernel {node.op} of {OPAQUE[node.op]}, which hides its operators. "
             "Record it traceably: pass a function, trace(lambda: loss_fn(model(x), y), model), or compute the loss "
             "inside `with traceable_kernels():`.",
+            node.op,
+            tuple(node.shapes[0]),
+        )
+    if "Sparse" in node.op:
+        raise UntraceableOperatorError(
+            f"{node.op} works on sparse tensors; traces are defined for dense ones. Use .to_dense() before that part.",
             node.op,
             tuple(node.shapes[0]),
         )
@@ -60,47 +63,39 @@ def refuse_beyond_budget(node: Node, outputs: Sequence[int], budget: int) -> Non
 
 
 def entries(node: Node, ids: Sequence[torch.Tensor | None], output: int) -> dict[int, Entries]:
-    """All scalar edges into one output of the node, by operand slot."""
-    jacobian = jacobian_of(node, ids, output)
-    result = {}
-    for slot, operand in enumerate(ids):
-        if operand is None:
-            continue
-        found = jacobian.get(slot)
-        flat = operand.reshape(-1)
-        if found is None:
-            found = torch.zeros(node.shapes[output].numel(), flat.numel())
-        # A scalar with no non-zero partial is read all the same: keep one edge of weight 0 for it.
-        keep = found != 0
-        keep[0] |= ~keep.any(0)
-        outs, at = keep.nonzero(as_tuple=True)
-        result[slot] = (flat[at].contiguous(), outs.to(torch.int32), found[outs, at].contiguous())
-    return result
-
-
-def jacobian_of(node: Node, ids: Sequence[torch.Tensor | None], output: int) -> dict[int, torch.Tensor]:
-    """Per operand slot the dense Jacobian [output scalars, operand scalars].
+    """All scalar edges into one output of the node, by operand slot. Copies of a broadcast operand are edges of their own.
 
     Several one-hot gradients cannot share a call: the node may mix output scalars freely.
     """
-    shape, dtype = node.shapes[output], node.dtypes[output]
-    count = shape.numel()
+    shape = node.shapes[output]
     one_hot = [torch.zeros(s, dtype=d) for s, d in zip(node.shapes, node.dtypes, strict=True)]
-    rows: dict[int, torch.Tensor] = {}
     flat = one_hot[output].view(-1)
-    for u in range(count):
+    parts: dict[int, list[Entries]] = {slot: [] for slot, operand in enumerate(ids) if operand is not None}
+    for u in range(shape.numel()):
         flat[u] = 1
-        grads = call(node, *one_hot)
-        for slot, grad in enumerate(grads[: len(ids)]):
+        for slot, grad in enumerate(call(node, *one_hot)[: len(ids)]):
             operand = ids[slot]
             if operand is None or grad is None:
                 continue
-            if slot not in rows:
-                rows[slot] = torch.zeros(count, operand.numel(), dtype=dtype)
-            rows[slot][u] = grad.detach().to(dtype).reshape(-1) if grad.shape == operand.shape else _fit(grad, operand)
+            if grad._is_zerotensor():
+                continue
+            raw = (grad.to_dense() if grad.layout != torch.strided else grad).detach()
+            at = raw.reshape(-1).nonzero().reshape(-1)
+            own = (operand if raw.shape == operand.shape else operand.expand(raw.shape)).reshape(-1)[at]
+            outs = torch.full(at.shape, u, dtype=torch.int32)
+            parts[slot].append((own.to(torch.int32), outs, raw.reshape(-1)[at].to(node.dtypes[output])))
         flat[u] = 0  # only now: a node may hand back the very gradient it was given
-    return rows
+    return {slot: with_the_rest(ids[slot], found, node.dtypes[output]) for slot, found in parts.items()}
 
 
-def _fit(grad: torch.Tensor, operand: torch.Tensor) -> torch.Tensor:
-    return grad.detach().sum_to_size(operand.shape).reshape(-1)
+def with_the_rest(ids: torch.Tensor | None, found: Sequence[Entries], dtype: torch.dtype) -> Entries:
+    """The edges in one piece, and one of weight 0 for every operand scalar: what has no partial is read all the same."""
+    assert ids is not None  # constants have no edges
+    rest = ids.reshape(-1).to(torch.int32)
+    none = torch.zeros(rest.shape, dtype=torch.int32)
+    pieces = [*found, (rest, none, torch.zeros(rest.shape, dtype=dtype))]
+    return (
+        torch.cat([p[0] for p in pieces]),
+        torch.cat([p[1] for p in pieces]),
+        torch.cat([p[2].to(dtype) for p in pieces]),
+    )

@@ -10,9 +10,9 @@ import torch
 from gradtrace.tracer.kernels.layout import WEIGHTS
 from gradtrace.tracer.movement import call
 from gradtrace.tracer.rules import inplace
-from gradtrace.tracer.rules.base import Context, Source, Use
+from gradtrace.tracer.rules.base import Context, Entries, Source, Use
 from gradtrace.tracer.rules.pairs import ELEMENTWISE, elementwise
-from gradtrace.tracer.rules.probe import Entries, entries, probed
+from gradtrace.tracer.rules.probe import entries, probed
 from gradtrace.tracer.walk import Node
 
 

@@ -1,0 +1,83 @@
+"""Average pooling: every output scalar is the mean of a window, so all edges are known beforehand.
+
+Windows are products of one range a dimension; each dimension gives a list of (output, input) pairs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+
+from gradtrace.tracer.kernels.layout import WEIGHTS
+from gradtrace.tracer.rules.base import Context, Source, Use
+from gradtrace.tracer.walk import Node, as_signed
+
+Windows = list[list[tuple[int, int, float]]]
+"""Per dimension and output position: first input position, end, and how many positions the mean counts."""
+
+
+def _strided(node: Node, sizes: tuple[int, ...], outputs: tuple[int, ...]) -> Windows:
+    kernel, stride, padding = ([as_signed(v) for v in node.saved(n)] for n in ("kernel_size", "stride", "padding"))
+    kernel, stride, padding = (_spread(v, len(sizes)) for v in (kernel, stride or kernel, padding))
+    windows = []
+    for dim, (size, count) in enumerate(zip(sizes, outputs, strict=True)):
+        rows = []
+        for y in range(count):
+            start = y * stride[dim] - padding[dim]
+            end = min(start + kernel[dim], size + padding[dim])
+            first, last = max(start, 0), min(end, size)
+            rows.append((first, last, float(end - start if node.saved("count_include_pad") else last - first)))
+        windows.append(rows)
+    return windows
+
+
+def _spread(values: list[int], dims: int) -> list[int]:
+    return values * dims if len(values) == 1 else values
+
+
+def _adaptive(sizes: tuple[int, ...], outputs: tuple[int, ...]) -> Windows:
+    windows = []
+    for size, count in zip(sizes, outputs, strict=True):
+        ranges = [(y * size // count, -(-(y + 1) * size // count)) for y in range(count)]
+        windows.append([(first, end, float(end - first)) for first, end in ranges])
+    return windows
+
+
+def average_pool(context: Context) -> list[Use]:
+    """Rule for AvgPool2D/3D and AdaptiveAvgPool2D/3D."""
+    node, ids = context.node, context.ids[0]
+    assert ids is not None  # one operand
+    shape = node.shapes[0]
+    dims = 3 if "3D" in node.op else 2
+    sizes, outputs = tuple(ids.shape[-dims:]), tuple(shape[-dims:])
+    windows = _adaptive(sizes, outputs) if node.op.startswith("Adaptive") else _strided(node, sizes, outputs)
+    override = node.saved("divisor_override")
+    at, out, weight = (
+        torch.zeros(1, dtype=torch.long),
+        torch.zeros(1, dtype=torch.long),
+        torch.ones(1, dtype=torch.float64),
+    )
+    for rows, size, count in zip(windows, sizes, outputs, strict=True):
+        pairs = [(x, y, 1.0 / n) for y, (first, end, n) in enumerate(rows) for x in range(first, end)]
+        x, y, w = (torch.tensor(column, dtype=torch.float64) for column in zip(*pairs, strict=True))
+        at = (at[:, None] * size + x.long()).reshape(-1)
+        out = (out[:, None] * count + y.long()).reshape(-1)
+        weight = (weight[:, None] * w).reshape(-1)
+    if override is not None:
+        weight = torch.full_like(weight, 1.0 / as_signed(override))
+    planes = ids.reshape(-1, math.prod(sizes))
+    outs = context.positions(shape.numel()).view(-1, math.prod(outputs))
+    use = Use(0, 0, planes[:, at], outs=outs[:, out])
+    use.sources[WEIGHTS] = Source("derived", 0, derive=_constant(weight.expand(planes.shape[0], -1)))
+    everywhere = torch.arange(ids.numel()).view(planes.shape)[:, at]
+    return [use, *context.unused(0, everywhere)]
+
+
+def _constant(weights: torch.Tensor) -> Callable[[Node], torch.Tensor]:
+    return lambda node: weights
+
+
+ATTRIBUTES = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
+POOLS = ("AvgPool2D", "AvgPool3D", "AdaptiveAvgPool2D", "AdaptiveAvgPool3D")
