@@ -15,6 +15,9 @@ from gradtrace.service.suggest import choices
 # Name → what it does, in the order of `gradtrace --help`. The command is `command` in gradtrace.service.cli.NAME.
 COMMANDS = {
     "run": "Train a workload, trace its gradients, store what was seen.",
+    "up": "Start Neo4j, Valkey and a worker on this machine.",
+    "status": "Look at servers, workers, queues and running runs.",
+    "down": "Stop what `up` started.",
     "submit": "Queue runs for workers, one or a grid of them.",
     "worker": "Work on submitted runs.",
     "watch": "Follow a submitted run.",

@@ -1,0 +1,32 @@
+"""`gradtrace status`."""
+
+from __future__ import annotations
+
+import click
+
+from gradtrace.service.cli.output import format_option, write_rows
+
+COLUMNS = ("part", "name", "state", "count", "pid", "detail")
+
+
+@click.command("status")
+@format_option
+def command(output: str) -> None:
+    """Say which servers and workers answer, how long the queues are, and which runs are being trained.
+
+    Exit status 3 unless a Neo4j, a Redis or Valkey, and a worker answer.
+
+    \b
+    Examples:
+      gradtrace status
+      gradtrace status --format json
+    """
+    from dataclasses import asdict
+
+    from gradtrace.service.cli.failures import OK, UNREACHABLE
+    from gradtrace.service.cli.store import load
+    from gradtrace.service.status import look, whole
+
+    rows = look(load())
+    write_rows([asdict(row) for row in rows], COLUMNS, output)
+    click.get_current_context().exit(OK if whole(rows) else UNREACHABLE)
