@@ -23,8 +23,11 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyInfo]:
 
 
 @pytest.fixture
-def site(tmp_path: Path, clean_store: ServerInfo, valkey: ValkeyInfo) -> Iterator[Site]:
+def site(
+    tmp_path: Path, clean_store: ServerInfo, valkey: ValkeyInfo, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Site]:
     """An empty store and empty queues."""
+    monkeypatch.setenv("GRADTRACE_WORKLOAD_MODULES", "tests.faults.workloads")  # as the workers have it
     made = Site(tmp_path, clean_store, valkey)
     purge(made)
     yield made

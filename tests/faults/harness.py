@@ -23,7 +23,7 @@ from gradtrace.service.jobs.limits import CONTROL, QUEUE
 from gradtrace.service.local import ServerInfo
 from gradtrace.service.local.valkey import ValkeyInfo
 from gradtrace.service.runner import RunHooks, run
-from gradtrace.service.spec import RunSpec, new_run_id
+from gradtrace.service.spec import RunSpec, new_run_id, spec_from_text
 from gradtrace.service.store import Neo4jSink, Store, connect
 from gradtrace.service.store.jobs import Jobs, Ticket
 from gradtrace.service.workloads.instance import WorkloadInstance
@@ -38,6 +38,7 @@ QUICK = {
     "LEASE_SECONDS": "6",
     "TIME_LIMIT": "60",
     "STORE_PATIENCE": "40",
+    "WORKLOAD_MODULES": "tests.faults.workloads",
 }
 """Limits that make faults and their repair quick to see."""
 
@@ -93,6 +94,11 @@ class Site:
         """A connection to the store."""
         with connect(self.neo4j.uri, self.neo4j.user, self.neo4j.password, "neo4j") as store:
             yield store
+
+    def spec(self, steps: int = 24, **parameters: object) -> RunSpec:
+        """A spec of `fault-net`, traced at every second step, on one thread."""
+        given = {"steps": str(steps), **{k: str(v) for k, v in parameters.items()}}
+        return spec_from_text("fault-net", given, every=2, batches="both", threads=1)
 
     def submit(self, spec: RunSpec, run: str | None = None, *, queue: bool = True) -> Ticket:
         """Write a run as `gradtrace submit` does, and put its ticket into the queue."""

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from gradtrace.service.spec import spec_from_text
 from tests.faults.entry import PHASES
 from tests.faults.harness import Site, Worker
 
-SPEC = spec_from_text(
-    "digits-mlp", {"hidden": "12", "dropout": "0.2", "steps": "30", "seed": "5"}, every=2, batches="both", threads=1
-)
 PLAN = [("forward", 6), ("backward", 5), ("tracing", 4), ("commit", 2), ("checkpoint", 3), ("between", 1)]
 
 
 def test_killed_in_every_phase(site: Site) -> None:
-    other, weights = site.undisturbed(SPEC)
+    spec = site.spec(30, seed=5)
+    other, weights = site.undisturbed(spec)
     with Worker(site, plan=PLAN, MAX_ATTEMPTS="8"):
-        ticket = site.submit(SPEC)
+        ticket = site.submit(spec)
         found = site.wait(ticket.run)
     assert (found["status"], found.get("reason"), found["position"]) == ("FINISHED", None, 30)
     kills = (site.folder / "kills").read_text("utf-8").split()

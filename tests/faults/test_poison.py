@@ -1,0 +1,59 @@
+"""Workloads that no worker should have to run: each ends FAILED with its reason, and the worker goes on."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.harness import Site, Worker
+
+PLANTED = "pl4nted-s3cret-in-the-environment"
+
+
+@pytest.fixture
+def poisoned(site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
+    monkeypatch.setenv("PLANTED_PASSWORD", PLANTED)
+    site.environment |= {"TIME_LIMIT": "12", "WORKER_MEMORY": "1200", "MAX_ATTEMPTS": "2", "LEASE_SECONDS": "3"}
+    return site
+
+
+REASONS = {
+    "raise": "no progress in 2 attempts; the last one: RuntimeError: cannot go on at ?[31m**********?[0m",
+    "exit": "no progress in 2 attempts; the last one: SystemExit: 3",
+    "leave": "no progress in 2 attempts; the last one: its worker vanished without a word (killed, out of memory, or the "
+    "workload ended the process)",
+    "hang": "no progress in 2 attempts; the last one: it took longer than 12 s (GRADTRACE_TIME_LIMIT)",
+    "print": "no progress in 2 attempts; the last one: ValueError: **********",
+}
+
+
+def test_poison(poisoned: Site) -> None:
+    with Worker(poisoned) as worker:
+        runs = {}
+        for kind in (*REASONS, "eat", "none"):
+            runs[kind] = poisoned.submit(poisoned.spec(6, poison=kind, at=0 if kind == "raise" else 2)).run
+        for kind, run in runs.items():
+            poisoned.wait(run, seconds=200)
+            found = poisoned.look(run)
+            if kind == "none":
+                assert (found["status"], found.get("reason")) == ("FINISHED", None)
+            elif kind == "eat":
+                assert found["status"] == "FAILED"
+                assert "MiB of memory, more than the 1,200 MiB of GRADTRACE_WORKER_MEMORY" in found["reason"]
+            else:
+                assert (found["status"], found["reason"]) == ("FAILED", REASONS[kind])
+            assert PLANTED not in str(found)
+        assert worker.alive()
+    for secret in (PLANTED, poisoned.neo4j.password, poisoned.valkey.password):
+        assert secret not in worker.text
+    assert "the password is **********" in worker.text
+    assert "on stderr as well: **********" in worker.text
+
+
+def test_progress_starts_the_count_again(site: Site) -> None:
+    """A workload that raises after some steps of each process gets on by its checkpoints, and is no poison."""
+    site.environment |= {"MAX_ATTEMPTS": "2"}
+    with Worker(site):
+        run = site.submit(site.spec(20, poison="raise", at=6)).run
+        found = site.wait(run)
+    assert (found["status"], found["position"]) == ("FINISHED", 20)
+    assert found["fence"] > 2
