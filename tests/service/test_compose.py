@@ -217,7 +217,8 @@ def test_what_is_copied_into_the_image_is_enough_to_install_it(tmp_path: Path) -
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
     subprocess.run([*pip, "--target", target, "."], cwd=image, check=True, capture_output=True)
     code = (
-        "import gradtrace.service.cli as c, gradtrace.queries.registry as r; print(len(r.registry()) > 10, c.__file__)"
+        "import gradtrace.service.cli as c; from gradtrace.queries.registry import registry; "
+        "print(len(registry()) > 10, c.__file__)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
