@@ -6,7 +6,7 @@ rows (`rows`), and anything else by probing the node itself (`probe`).
 
 from __future__ import annotations
 
-from gradtrace.tracer.rules import convolution, inplace, pooling
+from gradtrace.tracer.rules import convolution, inplace, pooling, scattering
 from gradtrace.tracer.rules.base import Context, Use
 from gradtrace.tracer.rules.contraction import CONTRACTIONS
 from gradtrace.tracer.rules.inplace import COPY_SLICES
@@ -24,8 +24,8 @@ def uses_of(context: Context) -> list[Use]:
     op = context.node.op
     if op == COPY_SLICES:
         return write(context)
-    if op in CONTRACTIONS:
-        return CONTRACTIONS[op](context)
+    if op in CONTRACTIONS and (product := CONTRACTIONS[op](context)) is not None:
+        return product
     if op in ROWS:
         return ROWS[op](context)
     if op == "Convolution":
@@ -34,6 +34,12 @@ def uses_of(context: Context) -> list[Use]:
         return pooling.average_pool(context)
     if op in SELECTED:
         return selection(context)
+    if op in scattering.SUMS:
+        return scattering.sums(context)
+    if op == "Embedding":
+        return scattering.embedding(context)
+    if op == "EmbeddingBag" and (bagged := scattering.bag(context)) is not None:
+        return bagged
     if len(context.node.shapes) == 1:
         count = context.node.shapes[0].numel()
         operands = [ids for ids in context.ids if ids is not None]
@@ -59,6 +65,9 @@ _ATTRIBUTES = {
     "Rsub": ("alpha",),
     "Softmax": ("dim",),
     "LogSoftmax": ("dim",),
+    "SafeSoftmax": ("dim",),
+    "Cumsum": ("dim",),
+    "EmbeddingBag": ("mode", "sparse", "scale_grad_by_freq"),
     "NativeLayerNorm": ("normalized_shape",),
     "NllLoss": ("reduction",),
     "Glu": ("dim",),

@@ -160,12 +160,39 @@ def _matrix_vector(context: Context, left: int, right: int, names: tuple[str, st
     return uses
 
 
-CONTRACTIONS: dict[str, Callable[[Context], list[Use]]] = {
+_TRIANGLE = 1 << 12
+
+
+def _cumsum(context: Context) -> list[Use] | None:
+    """out[i] = Σ_(j≤i) x[j]: a product with a triangle of ones. None beyond 4,096 places, where that triangle is too large."""
+    ids, shape = context.ids[0], context.node.shapes[0]
+    assert ids is not None  # one operand
+    if not shape or not shape.numel():
+        return None
+    dim = context.node.saved_int("dim") % len(shape)
+    size, outer, inner = shape[dim], shape[:dim].numel(), shape[dim + 1 :].numel()
+    if size > _TRIANGLE:
+        return None
+    triangle = torch.ones(size, size, dtype=context.node.dtypes[0]).tril()  # [i, j]: whether output i reads j
+    return [
+        Use(
+            0, 0, ids.reshape(outer, size, inner), MM,
+            sources={A: Source("derived", 0, derive=lambda node: triangle)},
+            fields={
+                A_S0: 0, A_SK: size, A_SM: 1, B: -1, B_S0: size * inner, B_SK: inner, B_SN: 1, K: size,
+                U0: size * inner, U1: 0, U2: 1, UK: inner,
+            },
+        )
+    ]  # fmt: skip
+
+
+CONTRACTIONS: dict[str, Callable[[Context], list[Use] | None]] = {
     "Mm": _mm,
     "Addmm": _addmm,
     "Bmm": _mm,
     "Baddbmm": _baddbmm,
     "Mv": _mv,
     "Addmv": _addmv,
+    "Cumsum": _cumsum,
 }
-"""Rule by operator name."""
+"""Rule by operator name; None leaves an operator to probing."""

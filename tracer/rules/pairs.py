@@ -238,5 +238,26 @@ def _glu(context: Context) -> list[Use]:
     return [_one_consumer(context, 0, ids, torch.cat([index, index], context.node.saved_int("dim")))]
 
 
-PAIRED: dict[str, Callable[[Context], list[Use]]] = {"NllLoss": _nll, "Glu": _glu}
+def _nll_places(context: Context) -> list[Use]:
+    """nll_loss over places without reduction: [B, C, H, W] is read by [B, H, W]."""
+    ids = context.ids[0]
+    assert ids is not None  # targets take no gradient
+    return [_one_consumer(context, 0, ids, context.out_index().unsqueeze(1).expand(ids.shape))]
+
+
+def _ctc(context: Context) -> list[Use]:
+    """ctc_loss without reduction: log-probabilities [T, B, C] are read by the loss of their sequence."""
+    ids = context.ids[0]
+    assert ids is not None  # targets take no gradient
+    return [_one_consumer(context, 0, ids, context.out_index().view(1, -1, 1).expand(ids.shape))]
+
+
+PAIRED: dict[str, Callable[[Context], list[Use]]] = {
+    "NllLoss": _nll,
+    "NllLoss2D": _nll_places,
+    "MultiMarginLoss": _nll,
+    "MultilabelMarginLoss": _nll,
+    "CtcLoss": _ctc,
+    "Glu": _glu,
+}
 """Operators with a pairing of their own."""

@@ -55,6 +55,7 @@ def normalised(node: Node) -> torch.Tensor:
 
 ROWS: dict[str, Callable[[Context], list[Use]]] = {
     "Softmax": _softmax_kind(SOFTMAX),
+    "SafeSoftmax": _softmax_kind(SOFTMAX),
     "LogSoftmax": _softmax_kind(LOG_SOFTMAX),
     "NativeLayerNorm": _layer_norm,
 }
