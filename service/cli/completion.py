@@ -7,10 +7,12 @@ from click.shell_completion import CompletionItem
 
 
 def complete_workload(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Names of workloads."""
+    """Names of workloads; those of packages by name alone, so that none is imported."""
     from gradtrace.service.workloads import WORKLOADS
+    from gradtrace.service.workloads.foreign import installed
 
-    return [CompletionItem(w.name, help=w.description) for w in WORKLOADS.values() if w.name.startswith(incomplete)]
+    known = {w.name: w.description for w in WORKLOADS.values()} | dict.fromkeys(installed(), "of an installed package")
+    return [CompletionItem(name, help=about) for name, about in known.items() if name.startswith(incomplete)]
 
 
 def complete_parameter(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -15,7 +15,8 @@ from gradtrace.service.cli.output import format_option, write_rows
 @click.argument("workload", required=False, shell_complete=complete_workload)
 @format_option
 def command(workload: str | None, output: str) -> None:
-    """List the workloads, or the parameters of one.
+    """List the workloads, or the parameters of one: built-in ones, and those of installed packages and of the modules
+    that the setting workload_modules names.
 
     \b
     Examples:
@@ -29,7 +30,7 @@ def command(workload: str | None, output: str) -> None:
         rows: list[dict[str, Any]] = [
             {"workload": w.name, "default": w.name == DEFAULT, "description": w.description} for w in WORKLOADS.values()
         ]
-        write_rows(rows, ["workload", "default", "description"], output)
+        write_rows([*rows, *_foreign()], ["workload", "default", "description"], output)
         click.echo(f"Parameters of one: gradtrace workloads {DEFAULT}", err=True)
         return
     found = find(workload)
@@ -43,6 +44,22 @@ def command(workload: str | None, output: str) -> None:
         for name, field in found.parameters.model_fields.items()
     ]
     write_rows(rows, ["parameter", "type", "default", "description"], output, title=f"{workload}: {found.description}")
+
+
+def _foreign() -> list[dict[str, Any]]:
+    """Rows of the workloads that are not built in; what is wrong with one goes to stderr."""
+    from gradtrace.service.cli.store import load
+    from gradtrace.service.workloads import WORKLOADS
+    from gradtrace.service.workloads.foreign import every
+    from gradtrace.tracer.errors import SpecError
+
+    rows = []
+    for name, origin, found in every(WORKLOADS, load().workload_modules):
+        if isinstance(found, SpecError):
+            click.echo(f"note: {found}", err=True)
+        else:
+            rows.append({"workload": name, "default": False, "description": f"{found.description} (of {origin})"})
+    return rows
 
 
 def _type(annotation: Any) -> str:

@@ -2,39 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 from gradtrace.service.suggest import choices
+from gradtrace.service.workloads import foreign
 from gradtrace.service.workloads.architectures import ARCHITECTURES
-from gradtrace.service.workloads.parameters import CharLstmParameters, DigitsMlpParameters, WorkloadParameters
+from gradtrace.service.workloads.declared import Workload as Workload
+from gradtrace.service.workloads.parameters import CharLstmParameters, DigitsMlpParameters
 from gradtrace.tracer.errors import SpecError
-
-if TYPE_CHECKING:
-    from gradtrace.service.workloads.instance import WorkloadInstance
-
-
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """One workload of the registry.
-
-    Attributes:
-        name: what the command line calls it.
-        description: one line for people.
-        parameters: model of its hyperparameters.
-        module: module whose `build(parameters)` makes a `WorkloadInstance`; imported only by `build`.
-    """
-
-    name: str
-    description: str
-    parameters: type[WorkloadParameters]
-    module: str
-
-    def build(self, parameters: WorkloadParameters) -> WorkloadInstance:
-        """Import the workload and make model, optimizer and data. Reads nothing from the network."""
-        return importlib.import_module(self.module).build(parameters)
-
 
 DEFAULT = "char-lstm"
 
@@ -59,12 +32,32 @@ WORKLOADS: dict[str, Workload] = {
 
 
 def find(name: str) -> Workload:
-    """The workload of that name.
+    """The workload of that name: built in, of an installed package, or of a module on the allow-list.
+
+    Nothing else is ever imported, whatever the name says.
 
     Raises:
-        SpecError: there is none; the message lists those there are.
+        SpecError: there is none (the message lists those there are), or what has that name is no workload.
     """
-    try:
-        return WORKLOADS[name]
-    except KeyError:
-        raise SpecError(f"There is no workload {name!r}. {choices(name, WORKLOADS, 'Workloads')}") from None
+    built_in = WORKLOADS.get(name)
+    if built_in is not None:
+        if problem := foreign.clash(name):
+            raise SpecError(problem)
+        return built_in
+    found = foreign.from_package(name)
+    if found is not None:
+        return found
+    from gradtrace.service.settings import load_settings
+
+    modules = load_settings().workload_modules
+    found = foreign.from_modules(modules, name)
+    if found is not None:
+        return found
+    known = {*WORKLOADS, *foreign.installed()}
+    listed = f" The modules {', '.join(modules)} have none of that name." if modules else ""
+    raise SpecError(f"There is no workload {_short(name)}. {choices(name[:100], known, 'Workloads')}{listed}")
+
+
+def _short(name: str) -> str:
+    text = repr(name)
+    return text if len(text) <= 60 else text[:57] + "..."
