@@ -40,9 +40,17 @@
 // time = 0
 // path = "4bcbbf41ecbd4e0f3bb6ee34c7a3aa6e"
 // operators = ["lstm.l0.cell/Mul", "lstm.l0.cell/Add", "head/Addmm", "NllLoss"]
+MATCH (x:Epoch)
+WHERE x.run = $run AND x.epoch >= 0 AND x.mode = $mode AND x.batch = $batch
+WITH DISTINCT x.graph AS fingerprint
+// First the graphs that have the parameter: asking each step for it would read all of the step's parameters.
+MATCH (g:Graph {fingerprint: fingerprint})
+WHERE EXISTS { (g)-[:HAS]->(:Parameter {name: $parameter}) }
+WITH collect(g) AS graphs
 MATCH (s:Step)
 WHERE s.run = $run AND s.step >= 0
-MATCH (s)-[:HAS_TRACE]->(t:Trace {mode: $mode, batch: $batch})-[:LEFT]->(:Parameter {name: $parameter})
+MATCH (s)-[:HAS_TRACE]->(t:Trace {mode: $mode, batch: $batch})-[:ON]->(g:Graph)
+WHERE g IN graphs
 OPTIONAL MATCH (t)-[d:DOMINANT {parameter: $parameter}]->(p:Path)
 WITH p, collect({step: s.step, epoch: s.epoch, d: d}) AS steps
 OPTIONAL MATCH (p)-[:TAKES]->(r:Route)

@@ -74,6 +74,8 @@ CALL () {
   UNION ALL
   MATCH ()-[r:TAKES]->() WITH count(r) AS count RETURN 'relationship' AS kind, 'TAKES' AS name, count
   UNION ALL
+  MATCH ()-[r:TOOK]->() WITH count(r) AS count RETURN 'relationship' AS kind, 'TOOK' AS name, count
+  UNION ALL
   MATCH ()-[r:TOP]->() WITH count(r) AS count RETURN 'relationship' AS kind, 'TOP' AS name, count
   UNION ALL
   MATCH ()-[r:VISITS]->() WITH count(r) AS count RETURN 'relationship' AS kind, 'VISITS' AS name, count

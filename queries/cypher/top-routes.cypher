@@ -30,12 +30,20 @@
 // best_rank = 1
 // first_step = 0
 // last_step = 590
-MATCH (s:Step)
-WHERE s.run = $run AND s.step >= coalesce($step, 0) AND s.step <= coalesce($step, 9223372036854775807)
-  AND ($epoch IS NULL OR s.epoch = $epoch)
-MATCH (s)-[:HAS_TRACE]->(t:Trace {mode: $mode, batch: $batch})-[x:TOP {parameter: $parameter}]->(r:Route)
-WITH r, sum(x.mass) AS mass, sum(x.traffic) AS traffic, count(*) AS steps, min(x.rank) AS best_rank,
-     min(s.step) AS first_step, max(s.step) AS last_step
+CALL () {
+  // A run and an epoch are answered from what is summed already, a step from its own routes; the other part is empty.
+  MATCH (:Run {id: $run})-[x:TOOK]->(r:Route)
+  WHERE $step IS NULL AND x.mode = $mode AND x.batch = $batch AND x.parameter = $parameter
+    AND ($epoch IS NULL OR x.epoch = $epoch)
+  RETURN r, x.mass AS mass, x.traffic AS traffic, x.steps AS steps, x.rank AS rank, x.first AS first, x.last AS last
+  UNION ALL
+  MATCH (s:Step {run: $run, step: $step})
+  WHERE $epoch IS NULL OR s.epoch = $epoch
+  MATCH (s)-[:HAS_TRACE]->(:Trace {mode: $mode, batch: $batch})-[x:TOP {parameter: $parameter}]->(r:Route)
+  RETURN r, x.mass AS mass, x.traffic AS traffic, 1 AS steps, x.rank AS rank, s.step AS first, s.step AS last
+}
+WITH r, sum(mass) AS mass, sum(traffic) AS traffic, sum(steps) AS steps, min(rank) AS best_rank,
+     min(first) AS first_step, max(last) AS last_step
 WITH collect({r: r, mass: mass, traffic: traffic, steps: steps, best_rank: best_rank, first_step: first_step,
               last_step: last_step}) AS rows, sum(mass) AS total
 UNWIND rows AS x
@@ -46,10 +54,17 @@ ORDER BY x.r.hash = 'other', x.mass DESC, route
 LIMIT $limit
 
 // === subgraph ===
-MATCH (s:Step)
-WHERE s.run = $run AND s.step >= coalesce($step, 0) AND s.step <= coalesce($step, 9223372036854775807)
-  AND ($epoch IS NULL OR s.epoch = $epoch)
-MATCH (s)-[:HAS_TRACE]->(:Trace {mode: $mode, batch: $batch})-[x:TOP {parameter: $parameter}]->(r:Route)
-WITH r, sum(x.mass) AS mass ORDER BY mass DESC, r.hash LIMIT $limit
+CALL () {
+  MATCH (:Run {id: $run})-[x:TOOK]->(r:Route)
+  WHERE $step IS NULL AND x.mode = $mode AND x.batch = $batch AND x.parameter = $parameter
+    AND ($epoch IS NULL OR x.epoch = $epoch)
+  RETURN r, x.mass AS mass
+  UNION ALL
+  MATCH (s:Step {run: $run, step: $step})
+  WHERE $epoch IS NULL OR s.epoch = $epoch
+  MATCH (s)-[:HAS_TRACE]->(:Trace {mode: $mode, batch: $batch})-[x:TOP {parameter: $parameter}]->(r:Route)
+  RETURN r, x.mass AS mass
+}
+WITH r, sum(mass) AS mass ORDER BY mass DESC, r.hash LIMIT $limit
 MATCH (r)-[x:CROSSES]->(c:Component)
 RETURN r, x, c

@@ -11,8 +11,10 @@ from __future__ import annotations
 import hashlib
 import random
 import re
+import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib import resources
@@ -25,6 +27,16 @@ from gradtrace.tracer.errors import StoreSchemaError
 _FILE = re.compile(r"(\d{4})_([a-z0-9_]+)\.cypher")
 _SCHEMA = re.compile(r"(CREATE|DROP)\s+(CONSTRAINT|((RANGE|TEXT|POINT|FULLTEXT|LOOKUP)\s+)?INDEX)\b", re.IGNORECASE)
 _BOOTSTRAP = "CREATE CONSTRAINT migration_number IF NOT EXISTS FOR (n:Migration) REQUIRE n.number IS UNIQUE"
+# Who applies migrations says so in the store, and the others wait: two that create one constraint at the same moment
+# can wait for each other's transactions without the server noticing. The claim of one that died runs out.
+_CLAIM = """
+MERGE (m:Migration {number: 0}) SET m.lock = $token
+WITH m, coalesce(m.until < timestamp(), true) AS free
+SET m.token = CASE WHEN free THEN $token ELSE m.token END, m.until = CASE WHEN free THEN timestamp() + $ms ELSE m.until END
+RETURN m.token = $token AS mine
+"""
+_RELEASE = "MATCH (m:Migration {number: 0, token: $token}) DELETE m"
+_CLAIM_SECONDS = 60
 _ATTEMPTS = 12
 _AWAIT_SECONDS = 300
 
@@ -111,8 +123,9 @@ def ensure_schema(driver: Driver, database: str | None = "neo4j", migrations: Se
         for migration in wanted:
             assert migration.is_schema in (True, False)  # refuses a malformed one before the first write
         _persist(partial(_run, session, _BOOTSTRAP))
-        for migration in wanted[done:]:
-            _apply(session, migration)
+        with _alone(session):
+            for migration in wanted[_verified(session, wanted) :]:
+                _apply(session, migration)
         return _verified(session, wanted)
 
 
@@ -123,7 +136,7 @@ def schema_version(driver: Driver, database: str | None = "neo4j") -> int:
 
 
 def _applied(tx: ManagedTransaction) -> list[tuple[int, str, str]]:
-    found = tx.run("MATCH (m:Migration) RETURN m.number, m.name, m.checksum ORDER BY m.number")
+    found = tx.run("MATCH (m:Migration) WHERE m.number <> 0 RETURN m.number, m.name, m.checksum ORDER BY m.number")
     return [(number, name, checksum) for number, name, checksum in found]
 
 
@@ -150,6 +163,22 @@ def _verified(session: Session, wanted: Sequence[Migration]) -> int:
                 "gradtrace that made this store, or another store."
             )
     return len(numbers)
+
+
+@contextmanager
+def _alone(session: Session) -> Iterator[None]:
+    """Wait until no other caller applies migrations, and keep the others waiting meanwhile."""
+    token = secrets.token_hex(8)
+    while not session.execute_write(_claimed, token):
+        time.sleep(random.uniform(0.05, 0.15))
+    try:
+        yield
+    finally:
+        session.execute_write(lambda tx: tx.run(_RELEASE, token=token).consume())
+
+
+def _claimed(tx: ManagedTransaction, token: str) -> bool:
+    return bool(tx.run(_CLAIM, token=token, ms=1000 * _CLAIM_SECONDS).single(strict=True)["mine"])
 
 
 def _apply(session: Session, migration: Migration) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gradtrace.service.cli.output import format_option, write_rows
+from gradtrace.service.cli.prune import prune
 
 if TYPE_CHECKING:
     from gradtrace.service.settings import Settings
@@ -16,14 +17,18 @@ COLUMNS = ("server", "state", "address", "user", "version", "pid", "data", "clie
 
 @click.group("db")
 def command() -> None:
-    """Start, stop or look at the embedded Neo4j. Other commands start it by themselves when they need it.
+    """Start, stop or look at the embedded Neo4j; prune what is stored. Other commands start it when they need it.
 
     \b
     Examples:
       gradtrace db start
       gradtrace db status --format json
       gradtrace db stop
+      gradtrace db prune --older-than 30 --keep-every 100 --dry-run
     """
+
+
+command.add_command(prune)
 
 
 @command.command("start")

@@ -1,8 +1,9 @@
 """Rollups: what questions over whole runs would otherwise sum from every step.
 
-`(:Run)-[:FOLLOWS]->(:Path)`, `(:Run)-[:EPOCH_SHARE]->(:Component)` and `(:Run)-[:HAS_EPOCH]->(:Epoch)` are kept in the
-transaction that creates the steps they count, under the run's write lock, and so count every visible step exactly
-once. They can be rebuilt from the steps at any time.
+`(:Run)-[:FOLLOWS]->(:Path)`, `(:Run)-[:TOOK]->(:Route)`, `(:Run)-[:EPOCH_SHARE]->(:Component)` and
+`(:Run)-[:HAS_EPOCH]->(:Epoch)` are kept in the transaction that creates the steps they count, under the run's write
+lock, and so count every visible step exactly once. They can be rebuilt from the steps, unless steps were pruned: then
+they hold what the steps no longer do, and stay as they are.
 """
 
 from __future__ import annotations
@@ -43,6 +44,21 @@ MATCH (run:Run {id: r[1]}) MATCH (p:Path {hash: r[5]})
 CREATE (run)-[:FOLLOWS {key: r[0], mode: r[2], batch: r[3], parameter: r[4], steps: r[6], mass: r[7], first: r[8],
                         last: r[9]}]->(p)
 """
+_ADD_ROUTES = """
+UNWIND $rows AS r
+MATCH ()-[t:TOOK {key: r[0]}]->()
+SET t.steps = t.steps + r[7], t.traffic = t.traffic + r[8], t.mass = t.mass + r[9],
+    t.rank = CASE WHEN t.rank <= r[10] THEN t.rank ELSE r[10] END,
+    t.first = CASE WHEN t.first <= r[11] THEN t.first ELSE r[11] END,
+    t.last = CASE WHEN t.last >= r[12] THEN t.last ELSE r[12] END
+RETURN r[0]
+"""
+_CREATE_ROUTES = """
+UNWIND $rows AS r
+MATCH (run:Run {id: r[1]}) MATCH (n:Route {hash: r[6]})
+CREATE (run)-[:TOOK {key: r[0], mode: r[2], batch: r[3], epoch: r[4], parameter: r[5], steps: r[7], traffic: r[8],
+                     mass: r[9], rank: r[10], first: r[11], last: r[12]}]->(n)
+"""
 _SUMS = 9
 _ADD_SHARES = f"""
 UNWIND $rows AS r
@@ -65,8 +81,10 @@ MATCH (run:Run {id: r.run}) MATCH (g:Graph {fingerprint: r.graph})
 CREATE (run)-[:HAS_EPOCH]->(e:Epoch)-[:ON]->(g)
 SET e = r
 """
+_LOCK = "MATCH (r:Run {id: $run}) SET r.lock = $token RETURN coalesce(r.pruned, 0) AS pruned"
 _FORGET = (
     "MATCH (:Run {id: $run})-[f:FOLLOWS]->() DELETE f",
+    "MATCH (:Run {id: $run})-[t:TOOK]->() DELETE t",
     "MATCH (:Run {id: $run})-[e:EPOCH_SHARE]->() DELETE e",
     "MATCH (:Run {id: $run})-[:HAS_EPOCH]->(e:Epoch) DETACH DELETE e",
     "MATCH (r:Run {id: $run}) REMOVE r.steps, r.first_step, r.last_step",
@@ -80,6 +98,7 @@ RETURN s.step AS step, s.epoch AS epoch, t.mode AS mode, t.batch AS batch, g.fin
        t.traffic AS traffic, t.mass AS mass,
        COLLECT { MATCH (t)-[l:LEFT]->() RETURN l.mass } AS masses,
        COLLECT { MATCH (t)-[d:DOMINANT]->(p:Path) RETURN [d.parameter, p.hash, d.mass] } AS dominant,
+       COLLECT { MATCH (t)-[x:TOP]->(n:Route) RETURN [x.parameter, n.hash, x.traffic, x.mass, x.rank] } AS routes,
        COLLECT { MATCH (t)-[c:CARRIES]->(k:Component)
                  RETURN [k.key, c.share, c.visits, c.mass, c.traffic, c.own, c.foreign, c.contested, c.won, c.flow]
        } AS carries
@@ -99,16 +118,21 @@ def rebuild_rollups(driver: Driver, run: str, database: str | None = "neo4j") ->
     """Make the rollups of `run` anew from its steps, in one transaction that holds the run's lock meanwhile.
 
     Raises:
-        StoreError: there is no such run, or the store cannot be reached.
+        StoreError: there is no such run, steps of it were pruned, or the store cannot be reached.
     """
     with translated("rebuilding rollups"), driver.session(database=database) as session:
         session.execute_write(_rebuild, run)
 
 
 def _rebuild(tx: ManagedTransaction, run: str) -> None:
-    locked = tx.run("MATCH (r:Run {id: $run}) SET r.lock = $token RETURN r.id", run=run, token=secrets.token_hex(8))
-    if locked.single() is None:
+    locked = tx.run(_LOCK, run=run, token=secrets.token_hex(8)).single()
+    if locked is None:
         raise StoreError(f"The store holds no run {run!r}; `gradtrace runs` lists those it holds.")
+    if locked["pruned"]:
+        raise StoreError(
+            f"The rollups of run {run!r} cannot be made anew: {locked['pruned']} of its steps were pruned, and only the "
+            "rollups still hold what these add up to. They stay as they are."
+        )
     for statement in _FORGET:
         tx.run(statement, run=run).consume()
     totals, after = Totals(), -(2**62)
@@ -128,6 +152,8 @@ def _take(totals: Totals, run: str, record: Any) -> None:
         seen.append(step)
     for parameter, path, mass in record["dominant"]:
         totals.add_dominant(head, step, parameter, path, mass)
+    for parameter, route, traffic, mass, rank in record["routes"]:
+        totals.add_route(head, epoch, step, parameter, route, traffic, mass, rank)
     whole = math.fsum(m for m in record["masses"] if math.isfinite(m))
     for key, share, visits, mass, *rest in record["carries"]:
         totals.add_share(head, epoch, key, share, visits, (mass, whole, *rest))
@@ -144,6 +170,10 @@ def _add(tx: ManagedTransaction, totals: Totals) -> int:
         [digest(*key), *key, t.steps, t.mass, t.first, t.last]
         for key, t in sorted(totals.paths.items(), key=lambda item: item[0])
     ]
+    routes = [
+        [digest(*key), *key, t.steps, t.traffic, t.mass, t.rank, t.first, t.last]
+        for key, t in sorted(totals.routes.items(), key=lambda item: item[0])
+    ]
     shares = [
         [digest(*key), *key, t.steps, t.share, t.visits, *t.sums]
         for key, t in sorted(totals.shares.items(), key=lambda item: item[0])
@@ -151,6 +181,7 @@ def _add(tx: ManagedTransaction, totals: Totals) -> int:
     runs = [[run, len(steps), min(steps), max(steps)] for run, steps in sorted(totals.steps.items())]
     tx.run(_RUN_STEPS, rows=runs).consume()
     created = _upsert(tx, "paths followed", follows, _ADD_FOLLOWS, _CREATE_FOLLOWS)
+    created += _upsert(tx, "routes taken", routes, _ADD_ROUTES, _CREATE_ROUTES)
     created += _upsert(tx, "shares of an epoch", shares, _ADD_SHARES, _CREATE_SHARES)
     return created + _add_epochs(tx, totals)
 

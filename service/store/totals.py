@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gradtrace.service.store.keys import component_key, path_hash
+from gradtrace.service.store.keys import component_key, path_hash, route_hash
 from gradtrace.tracer.steptrace import StepTrace
 
 SHARE_SUMS = ("mass", "total", "traffic", "own", "foreign", "contested", "won", "flow")
@@ -33,6 +33,27 @@ class PathTotal:
         self.first = min(self.first, step) if self.steps else step
         self.last = max(self.last, step) if self.steps else step
         self.steps += 1
+        self.mass += finite(mass)
+
+
+@dataclass
+class RouteTotal:
+    """How much of a parameter's traces took a route in an epoch, over the steps at which it was among the kept ones."""
+
+    steps: int = 0
+    traffic: int = 0
+    mass: float = 0.0
+    rank: int = 0
+    first: int = 0
+    last: int = 0
+
+    def add(self, step: int, traffic: int, mass: float, rank: int) -> None:
+        """Count one step."""
+        self.first = min(self.first, step) if self.steps else step
+        self.last = max(self.last, step) if self.steps else step
+        self.rank = min(self.rank, rank) if self.steps else rank
+        self.steps += 1
+        self.traffic += traffic
         self.mass += finite(mass)
 
 
@@ -85,12 +106,14 @@ class Totals:
 
     Attributes:
         paths: by (run, mode, batch, parameter, path hash).
+        routes: by (run, mode, batch, epoch, parameter, route hash).
         shares: by (run, mode, batch, epoch, component key).
         epochs: by (run, epoch, mode, batch, graph fingerprint).
         steps: step numbers by run.
     """
 
     paths: dict[tuple[str, str, str, str, str], PathTotal] = field(default_factory=dict)
+    routes: dict[tuple[str, str, str, int, str, str], RouteTotal] = field(default_factory=dict)
     shares: dict[tuple[str, str, str, int, str], ShareTotal] = field(default_factory=dict)
     epochs: dict[tuple[str, int, str, str, str], EpochTotal] = field(default_factory=dict)
     steps: dict[str, list[int]] = field(default_factory=dict)
@@ -98,6 +121,20 @@ class Totals:
     def add_dominant(self, head: tuple[str, str, str], step: int, parameter: str, path: str, mass: float) -> None:
         """Count a parameter's strongest trace; `head` is (run, mode, batch)."""
         self.paths.setdefault((*head, parameter, path), PathTotal()).add(step, mass)
+
+    def add_route(
+        self,
+        head: tuple[str, str, str],
+        epoch: int,
+        step: int,
+        parameter: str,
+        route: str,
+        traffic: int,
+        mass: float,
+        rank: int,
+    ) -> None:
+        """Count a route that was among the kept ones of a parameter (`"*"`: of all) at a step."""
+        self.routes.setdefault((*head, epoch, parameter, route), RouteTotal()).add(step, traffic, mass, rank)
 
     def add_share(
         self, head: tuple[str, str, str], epoch: int, component: str, share: float, visits: float, sums: Sequence[float]
@@ -138,6 +175,9 @@ def totals_of(steps: Iterable[StepTrace]) -> Totals:
                 if p.strongest is not None:
                     path = path_hash(graph.fingerprint, p.strongest.vertices)
                     totals.add_dominant(head, step.step, p.parameter, path, p.strongest.mass)
+            for r in trace.routes:
+                taken = (r.traffic, r.mass, r.rank)
+                totals.add_route(head, step.epoch, step.step, r.parameter, route_hash(r.route), *taken)
             for c in trace.components:
                 sums = (c.mass, whole, c.traffic, c.own, c.foreign, c.contested, c.won, c.flow)
                 key = component_key(graph.architecture_hash, c.component)

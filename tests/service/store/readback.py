@@ -26,7 +26,7 @@ LABELS = {
 }
 TYPES = {
     *("OFFERS", "PART_OF", "HAS", "BELONGS_TO", "EDGE", "VISITS", "ON", "TAKES", "CROSSES", "IN", "HAS_STEP"),
-    *("HAS_TRACE", "DOMINANT", "TOP", "LEFT", "CARRIES", "FOLLOWS", "EPOCH_SHARE", "HAS_EPOCH"),
+    *("HAS_TRACE", "DOMINANT", "TOP", "LEFT", "CARRIES", "FOLLOWS", "TOOK", "EPOCH_SHARE", "HAS_EPOCH"),
 }
 
 
@@ -239,6 +239,7 @@ def fill(driver: Driver) -> dict[str, int]:
     )
     more = ask(driver, "MATCH ()-[n]->() UNWIND keys(n) AS k RETURN type(n) + '.' + k, count(*)")
     sums = ask(driver, "MATCH ()-[f:FOLLOWS]->() RETURN 'follows', sum(f.steps)")
+    sums += ask(driver, "MATCH ()-[t:TOOK]->() RETURN 'took', sum(t.steps)")
     sums += ask(driver, "MATCH ()-[f:EPOCH_SHARE]->() RETURN 'shares', sum(f.steps)")
     sums += ask(driver, "MATCH (e:Epoch) RETURN 'epochs', sum(e.steps)")
     return dict(rows + more + sums)

@@ -12,6 +12,7 @@ from neo4j import Driver
 
 from gradtrace.service.local import ServerInfo
 from gradtrace.service.store import Neo4jSink, rebuild_rollups
+from gradtrace.service.store.keys import route_hash
 from gradtrace.tracer.errors import StoreError
 from gradtrace.tracer.steptrace import StepTrace
 from tests.service.store.readback import address, ask
@@ -21,19 +22,21 @@ BOTH = {"modes": ("greedy", "maxprod"), "batches": ("training", "probe")}
 Rows = dict[tuple[Any, ...], dict[str, Any]]
 
 
-def held(driver: Driver, run: str) -> tuple[Rows, Rows, Rows, list[Any]]:
-    """The rollups of a run: paths, shares, epochs by what they are of, and the run's own numbers."""
+def held(driver: Driver, run: str) -> tuple[Rows, Rows, Rows, Rows, list[Any]]:
+    """The rollups of a run: paths, routes, shares, epochs by what they are of, and the run's own numbers."""
     follows = ask(
         driver,
         "MATCH (:Run {id: $run})-[f:FOLLOWS]->(p:Path)-[:ON]->(g) RETURN properties(f), g.fingerprint, p.vertices",
         run=run,
     )
+    took = ask(driver, "MATCH (:Run {id: $run})-[t:TOOK]->(r:Route) RETURN properties(t), r.hash", run=run)
     shares = ask(driver, "MATCH (:Run {id: $run})-[e:EPOCH_SHARE]->(c) RETURN properties(e), c.path", run=run)
     epochs = ask(
         driver, "MATCH (:Run {id: $run})-[:HAS_EPOCH]->(e)-[:ON]->(g) RETURN properties(e), g.fingerprint", run=run
     )
     return (
         {(f.pop("mode"), f.pop("batch"), f.pop("parameter"), g, tuple(v)): f for f, g, v in follows},
+        {(t.pop("mode"), t.pop("batch"), t.pop("epoch"), t.pop("parameter"), r): t for t, r in took},
         {(e.pop("mode"), e.pop("batch"), e.pop("epoch"), c): e for e, c in shares},
         {(e.pop("mode"), e.pop("batch"), e.pop("epoch"), e.pop("graph"), g): e for e, g in epochs},
         ask(driver, "MATCH (r:Run {id: $run}) RETURN r.steps, r.first_step, r.last_step", run=run)[0],
@@ -44,9 +47,10 @@ def clean(value: float) -> float:
     return value if math.isfinite(value) else 0.0
 
 
-def expected(steps: list[StepTrace]) -> tuple[Rows, Rows, Rows]:
+def expected(steps: list[StepTrace]) -> tuple[Rows, Rows, Rows, Rows]:
     """The same, added up here one by one."""
     follows: Rows = defaultdict(lambda: {"steps": 0, "mass": 0.0, "at": []})
+    took: Rows = defaultdict(lambda: {"steps": 0, "mass": 0.0, "traffic": 0, "ranks": [], "at": []})
     shares: Rows = defaultdict(lambda: defaultdict(float))
     epochs: Rows = defaultdict(lambda: {"steps": 0, "losses": [], "at": [], "non_finite": 0})
     for s in steps:
@@ -58,6 +62,13 @@ def expected(steps: list[StepTrace]) -> tuple[Rows, Rows, Rows]:
                     follows[key]["steps"] += 1
                     follows[key]["mass"] += p.strongest.mass
                     follows[key]["at"].append(s.step)
+            for r in t.routes:
+                row = took[t.mode, t.batch, s.epoch, r.parameter, route_hash(r.route)]
+                row["steps"] += 1
+                row["mass"] += r.mass
+                row["traffic"] += r.traffic
+                row["ranks"].append(r.rank)
+                row["at"].append(s.step)
             for c in t.components:
                 row = shares[t.mode, t.batch, s.epoch, c.component]
                 for name in ("share", "mass", "traffic", "visits", "own", "foreign", "contested", "won", "flow"):
@@ -74,19 +85,24 @@ def expected(steps: list[StepTrace]) -> tuple[Rows, Rows, Rows]:
                 values = np.nan_to_num(getattr(t, name).astype(float), nan=0.0, posinf=0.0, neginf=0.0)
                 before = e.get(name, np.zeros_like(values))
                 e[name] = np.maximum(before, values) if name == "peak" else before + values
-    return follows, shares, epochs
+    return follows, took, shares, epochs
 
 
 def assert_true(driver: Driver, run: str, steps: list[StepTrace]) -> None:
     """What is kept for the run is what `steps` add up to."""
-    follows, shares, epochs, own = held(driver, run)
-    f, s, e = expected(steps)
+    follows, routes, shares, epochs, own = held(driver, run)
+    f, r, s, e = expected(steps)
     numbers = [step.step for step in steps]
     assert own == [len(steps), min(numbers), max(numbers)]
-    assert set(follows) == set(f) and set(shares) == set(s) and set(epochs) == set(e)
+    assert set(follows) == set(f) and set(routes) == set(r) and set(shares) == set(s) and set(epochs) == set(e)
     for key, row in follows.items():
         assert (row["steps"], row["first"], row["last"]) == (f[key]["steps"], min(f[key]["at"]), max(f[key]["at"]))
         assert row["mass"] == pytest.approx(f[key]["mass"], rel=1e-12)
+    for key, row in routes.items():
+        want = r[key]
+        assert (row["steps"], row["first"], row["last"]) == (want["steps"], min(want["at"]), max(want["at"]))
+        assert (row["traffic"], row["rank"]) == (want["traffic"], min(want["ranks"]))
+        assert row["mass"] == pytest.approx(want["mass"], rel=1e-12)
     for key, row in shares.items():
         n = s[key]["steps"]
         assert row["steps"] == n
@@ -125,8 +141,8 @@ def test_kept_is_true_and_rebuilt_equals_kept(clean_store: ServerInfo, driver: D
     rebuild_rollups(driver, "r")
     assert_true(driver, "r", steps)
     after = held(driver, "r")
-    assert [set(part) for part in before[:3]] == [set(part) for part in after[:3]] and before[3] == after[3]
-    for kept, rebuilt in zip(before[:3], after[:3], strict=True):
+    assert [set(part) for part in before[:-1]] == [set(part) for part in after[:-1]] and before[-1] == after[-1]
+    for kept, rebuilt in zip(before[:-1], after[:-1], strict=True):
         assert all(set(kept[key]) == set(rebuilt[key]) for key in kept)  # the same columns
         assert all(kept[key]["key"] == rebuilt[key]["key"] for key in kept)
 
@@ -136,6 +152,7 @@ def test_a_rebuild_repairs(clean_store: ServerInfo, driver: Driver) -> None:
     write(clean_store, steps, 10)
     for damage in (
         "MATCH ()-[f:FOLLOWS]->() WITH f LIMIT 2 DELETE f",
+        "MATCH ()-[t:TOOK]->() WITH t LIMIT 2 SET t.traffic = t.traffic + 1",
         "MATCH ()-[e:EPOCH_SHARE]->() SET e.won = e.won + 1",
         "MATCH (e:Epoch) SET e.flow = [x IN e.flow | x * 2]",
         "MATCH (r:Run) SET r.steps = 77",

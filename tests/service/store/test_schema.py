@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from neo4j import Driver, GraphDatabase
 
 from gradtrace.queries.schema import Migration, ensure_schema, packaged_migrations, schema_version
 from gradtrace.service.local import ServerInfo
+from gradtrace.service.store import rebuild_rollups
+from gradtrace.service.store.keys import route_hash
 from gradtrace.tracer.errors import StoreSchemaError
+from gradtrace.tracer.steptrace import StepTrace
 from tests.service.store.readback import ask
+from tests.service.store.test_rollups import assert_true, write
+from tests.synthetic import step_trace
 
 LAST = len(packaged_migrations())
 
@@ -35,7 +41,7 @@ def test_every_key_is_unique_and_every_index_is_online(driver: Driver) -> None:
     assert set(unique) == {
         *("Migration.number", "Architecture.hash", "Component.key", "Graph.fingerprint", "Vertex.key", "Path.hash"),
         *("Route.hash", "Experiment.name", "Run.id", "Step.key", "Trace.key", "Epoch.key"),
-        *("FOLLOWS.key", "EPOCH_SHARE.key"),
+        *("FOLLOWS.key", "TOOK.key", "EPOCH_SHARE.key"),
     }
     indexes = ask(
         driver,
@@ -53,6 +59,12 @@ def test_many_callers_at_once(clean_store: ServerInfo, driver: Driver) -> None:
 
     with ThreadPoolExecutor(6) as pool:
         assert list(pool.map(apply, range(6))) == [LAST] * 6
+    assert ask(driver, "MATCH (m:Migration) RETURN m.number ORDER BY m.number") == list(range(1, LAST + 1))
+
+
+def test_the_claim_of_a_caller_that_died_runs_out(driver: Driver) -> None:
+    ask(driver, "CREATE (:Migration {number: 0, token: 'dead', until: timestamp() + 1500})")
+    assert ensure_schema(driver) == LAST  # waits for it, or goes by when it has run out
     assert ask(driver, "MATCH (m:Migration) RETURN m.number ORDER BY m.number") == list(range(1, LAST + 1))
 
 
@@ -75,6 +87,40 @@ def test_a_migration_that_fails_leaves_no_record(driver: Driver) -> None:
         ensure_schema(driver, migrations=[*packaged_migrations(), bad])
     assert schema_version(driver) == LAST
     assert ask(driver, "MATCH (r:Run) RETURN count(r)") == [0]
+
+
+def test_steps_stored_before_the_routes_were_summed_are_summed(clean_store: ServerInfo, driver: Driver) -> None:
+    steps = [step_trace("r", n, epoch=n // 3, modes=("greedy", "maxprod"), novelty=0.3) for n in range(7)]
+    write(clean_store, steps[:5], 10)
+    ask(driver, "MATCH ()-[t:TOOK]->() DELETE t")
+    ask(driver, "DROP CONSTRAINT took_key")
+    ask(driver, "MATCH (m:Migration) WHERE m.number >= 3 DELETE m")  # as a store of schema 2 was
+    assert ensure_schema(driver) == LAST
+    assert summed(ask(driver, TOOK)) == summed(took(steps[:5]))
+    write(clean_store, steps[5:], 10)
+    assert summed(ask(driver, TOOK)) == summed(took(steps))
+    rebuild_rollups(driver, "r")
+    assert_true(driver, "r", steps)
+
+
+TOOK = "MATCH (:Run)-[t:TOOK]->(r) RETURN t.mode, t.epoch, t.parameter, r.hash, t.steps, t.traffic, t.mass, t.rank"
+
+
+def took(steps: list[StepTrace]) -> list[list[Any]]:
+    return [
+        [t.mode, s.epoch, r.parameter, route_hash(r.route), 1, r.traffic, r.mass, r.rank]
+        for s in steps
+        for t in s.traces
+        for r in t.routes
+    ]
+
+
+def summed(rows: list[list[Any]]) -> dict[tuple[Any, ...], list[Any]]:
+    made: dict[tuple[Any, ...], list[Any]] = {}
+    for *key, steps, traffic, mass, rank in rows:
+        held = made.setdefault(tuple(key), [0, 0, 0.0, rank])
+        made[tuple(key)] = [held[0] + steps, held[1] + traffic, held[2] + mass, min(held[3], rank)]
+    return {key: [n, traffic, pytest.approx(mass, rel=1e-9), rank] for key, (n, traffic, mass, rank) in made.items()}
 
 
 @pytest.mark.parametrize(
