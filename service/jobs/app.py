@@ -22,6 +22,8 @@ from gradtrace.service.log import set_up_worker
 from gradtrace.service.settings import load_settings
 
 log = logging.getLogger(__name__)
+_CHATTY = ("neo4j", "celery.beat", "celery.worker.request", "celery.worker.strategy")
+"""They tell of every retry and every look at the queue; what matters of it we say ourselves."""
 
 
 @lru_cache(maxsize=1)
@@ -109,6 +111,9 @@ def _log(loglevel: int | str | None = None, **_: object) -> None:
     """Celery's log goes the same way as ours, secrets blotted out."""
     level = loglevel if isinstance(loglevel, int) else getattr(logging, str(loglevel or "INFO").upper(), logging.INFO)
     set_up_worker(load_settings(), level)
+    if level >= logging.INFO:
+        for name in _CHATTY:
+            logging.getLogger(name).setLevel(logging.ERROR)
 
 
 @worker_init.connect

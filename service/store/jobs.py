@@ -205,32 +205,32 @@ class Jobs:
 
     def look(self, runs: Sequence[str]) -> dict[str, dict[str, Any]]:
         """How far runs are: status, step, steps, loss, rate (steps a second), attempts, segments, reason; by id."""
-        with self._translated("looking at runs"), self._store.driver.session(database=self._store.database) as session:
-            rows = session.execute_read(lambda tx: tx.run(_LOOK, runs=list(runs)).data())
+        rows = self._run("looking at runs", lambda tx: tx.run(_LOOK, runs=list(runs)).data())
         return {row["run"]: row for row in rows}
 
     def waiting(self) -> list[Ticket]:
         """Tickets of all runs that could be taken now: queued ones, and those whose worker is gone."""
-        with self._translated("looking for runs"), self._store.driver.session(database=self._store.database) as session:
-            rows = session.execute_read(lambda tx: tx.run(_OPEN_JOBS).data())
+        rows = self._run("looking for runs", lambda tx: tx.run(_OPEN_JOBS).data())
         return [
             Ticket(r["run"], r["fence"]) for r in rows if r["status"] == "QUEUED" or r["expired"] or gone(r["holder"])
         ]
 
     def _write(self, doing: str, work: Callable[..., T], *arguments: Any) -> T:
+        return self._run(doing, lambda tx: work(tx, *arguments), write=True)
+
+    def _run(self, doing: str, work: Callable[[ManagedTransaction], T], *, write: bool = False) -> T:
+        """Run a transaction; where the embedded server went away, find it again first."""
         try:
-            return self._try(doing, work, *arguments)
+            return self._try(doing, work, write)
         except StoreUnreachableError:
             if not self._store.find_again():
                 raise
-            return self._try(doing, work, *arguments)
+            return self._try(doing, work, write)
 
-    def _try(self, doing: str, work: Callable[..., T], *arguments: Any) -> T:
-        with self._translated(doing), self._store.driver.session(database=self._store.database) as session:
-            return session.execute_write(work, *arguments)
-
-    def _translated(self, doing: str) -> Any:
-        return translated(doing, f"the store at {self._store.uri}")
+    def _try(self, doing: str, work: Callable[[ManagedTransaction], T], write: bool) -> T:
+        where = f"the store at {self._store.uri}"
+        with translated(doing, where), self._store.driver.session(database=self._store.database) as session:
+            return session.execute_write(work) if write else session.execute_read(work)
 
 
 def _locked(tx: ManagedTransaction, run: str) -> dict[str, Any] | None:

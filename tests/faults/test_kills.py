@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from tests.faults.entry import PHASES
+import contextlib
+import json
+import os
+import random
+import signal
+import time
+from collections import Counter
+
+import psutil
+import pytest
+
+from tests.faults.entry import PHASES, read_phases
 from tests.faults.harness import Site, Worker
 
 PLAN = [("forward", 6), ("backward", 5), ("tracing", 4), ("commit", 2), ("checkpoint", 3), ("between", 1)]
@@ -19,3 +30,67 @@ def test_killed_in_every_phase(site: Site) -> None:
     assert kills == [phase for phase, _ in PLAN] and set(kills) == set(PHASES)
     assert site.steps(ticket.run) == list(range(0, 30, 2))
     site.same(ticket.run, other, weights)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(3000)
+def test_thirty_random_kills(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    """-9 of the process that trains, -9 of the whole worker, SIGTERM and SIGINT, at random moments over a sweep of runs."""
+    chance = random.Random(20261124)
+    specs = [site.spec(60, seed=seed, pause=0.02) for seed in range(6)]
+    wanted = [site.undisturbed(spec) for spec in specs]
+    site.environment |= {"MAX_ATTEMPTS": "40", "SEGMENT_STEPS": "25", "CHECKPOINT_STEPS": "5"}
+    runs = [site.submit(spec).run for spec in specs]
+    phases: Counter[str] = Counter()
+    kinds = ["child", "worker", "SIGTERM", "SIGINT"] * 8
+    chance.shuffle(kinds)
+    kinds = kinds[:30]
+    worker = Worker(site)
+    try:
+        for kind in kinds:
+            training = in_training(site, runs)
+            if training is None:
+                runs.append(site.submit(specs[len(runs) % len(specs)]).run)  # so that there is something to kill
+                wanted.append(wanted[(len(runs) - 1) % len(specs)])
+                training = in_training(site, runs, patience=60)
+                assert training is not None
+            time.sleep(chance.uniform(0, 0.5))
+            training_phase, writing_phase = read_phases(site.folder / "phase")
+            phases[writing_phase if writing_phase != "other" else training_phase] += 1
+            (site.folder / "phase").unlink(missing_ok=True)  # it is the dead process' last word
+            if kind == "child":
+                with contextlib.suppress(ProcessLookupError):  # it may have put the run back a moment ago
+                    os.kill(training, signal.SIGKILL)
+            elif kind == "worker":
+                worker.__exit__()
+                worker = Worker(site)
+            else:
+                os.kill(worker.process.pid, getattr(signal, kind))
+                assert worker.process.wait(90) == 0
+                worker = Worker(site)
+        for run in runs:
+            found = site.wait(run, seconds=300)
+            assert (found["status"], found.get("reason")) == ("FINISHED", None)
+    finally:
+        worker.__exit__()
+    with capsys.disabled():
+        print(f"\n30 kills ({dict(Counter(kinds))}) over {len(runs)} runs fell in: {dict(phases)}")
+    for run, (other, weights) in zip(runs, wanted, strict=True):
+        assert site.steps(run) == list(range(0, 60, 2))
+        site.same(run, other, weights)
+
+
+def in_training(site: Site, runs: list[str], patience: float = 30) -> int | None:
+    """The process that trains one of the runs and has begun with it; None if none does so for a while."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        rows = site.ask(
+            "MATCH (r:Run {status: 'RUNNING'}) WHERE r.id IN $runs AND r.holder IS NOT NULL RETURN r.holder AS holder",
+            runs=runs,
+        )
+        for row in rows:
+            pid = int(json.loads(row["holder"])["pid"])
+            if psutil.pid_exists(pid) and read_phases(site.folder / "phase")[0] != "other":
+                return pid
+        time.sleep(0.02)
+    return None
