@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import subprocess
 import time
@@ -85,6 +86,14 @@ def find_by_argument(argument: str) -> list[Identity]:
             if identity is not None and identity.alive():
                 found.append(identity)
     return found
+
+
+@atexit.register
+def _let_go() -> None:
+    """What outlives us is meant to: keep Popen from warning of it."""
+    _reap()
+    for child in _children:
+        child.returncode = 0
 
 
 def _reap() -> None:

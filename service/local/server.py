@@ -15,6 +15,7 @@ from gradtrace.service.local.state import State
 from gradtrace.tracer.errors import StoreError, StoreUnreachableError
 
 _IDLE = 900.0
+_WATCHDOG_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,8 @@ def stop_server(data: Path | None = None) -> bool:
             watchdog.terminate()
         for server in servers:
             launch.end(home, server)
+        if watchdog is not None:
+            watchdog.wait(_WATCHDOG_SECONDS)  # it has nothing left to do; so it is reaped with us
         state.forget(home)
         return bool(servers)
 

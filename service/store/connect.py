@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -15,9 +16,18 @@ from gradtrace.service.store.driver_errors import translated
 from gradtrace.tracer.errors import StoreAuthError, StoreError
 
 RETRY_SECONDS = 30.0
+_RETRY_DELAY = 0.1  # doubled with each try; writers that met on a young graph go on soon
 _CONNECT_SECONDS = 5.0
 _SCHEMES = ("bolt", "bolt+s", "bolt+ssc", "neo4j", "neo4j+s", "neo4j+ssc")
 _EMBEDDED_SECONDS = 8.0  # a dead embedded server comes back at another address: look for it soon
+
+
+def _no_retry_notice(record: logging.LogRecord) -> bool:
+    """Let everything pass but the driver's notice that it tries a transaction again: what fails for good is raised."""
+    return not record.msg.startswith("Transaction failed and will be retried")
+
+
+logging.getLogger("neo4j.session").addFilter(_no_retry_notice)
 
 
 @dataclass
@@ -147,6 +157,7 @@ def _open(
                 uri,
                 auth=(user, password),
                 max_transaction_retry_time=retry_seconds,
+                initial_retry_delay=_RETRY_DELAY,
                 connection_timeout=_CONNECT_SECONDS,
                 connection_acquisition_timeout=max(retry_seconds, 2 * _CONNECT_SECONDS),
                 notifications_min_severity="OFF",

@@ -69,7 +69,10 @@ class StepRows:
 
 
 def step_rows(steps: Iterable[StepTrace]) -> StepRows:
-    """The rows of some steps, which should come sorted by run and step."""
+    """The rows of some steps, which should come sorted by run and step.
+
+    The rows of a relationship are sorted by their targets' keys, so that all writers come by shared nodes in one order.
+    """
     rows = StepRows()
     for step in steps:
         first = primary(step)
@@ -93,7 +96,18 @@ def step_rows(steps: Iterable[StepTrace]) -> StepRows:
                 "traces": [_trace(rows, step, trace, first) for trace in step.traces],
             }
         )
+    for part, targets in (
+        (rows.carries, rows.components),
+        (rows.left, rows.parameters),
+        (rows.dominant, rows.paths),
+        (rows.top, rows.routes),
+    ):
+        _sort_by_target(part, targets.all)
     return rows
+
+
+def _sort_by_target(part: list[Row], keys: list[str]) -> None:
+    part.sort(key=lambda row: keys[row[0]])
 
 
 def primary(step: StepTrace) -> BatchTrace:
