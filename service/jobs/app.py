@@ -7,7 +7,9 @@ from functools import lru_cache
 from typing import Any
 
 from celery import Celery
+from celery.platforms import set_pdeathsig
 from celery.signals import (
+    beat_embedded_init,
     setup_logging,
     worker_init,
     worker_process_init,
@@ -126,6 +128,12 @@ def _child(**_: object) -> None:
     stopping.in_child()
     # What workloads print goes through the log as well, for it may hold a secret.
     app().log.redirect_stdouts_to_logger(logging.getLogger("gradtrace.workload"), loglevel=logging.INFO)
+
+
+@beat_embedded_init.connect
+def _clock(**_: object) -> None:
+    """The clock ends with its worker, even one that is killed; Celery sees to that for the other processes only."""
+    set_pdeathsig("SIGKILL")
 
 
 @worker_ready.connect

@@ -160,7 +160,8 @@ def _commit(training: Training, grant: Grant, office: Office, beat: Heartbeat, c
         return current
     training.save(checkpoint.checkpoint_path(office.checkpoints, grant.run, name))
     office.jobs.advanced(grant, name, training.done, beat.live)
-    checkpoint.prune(office.checkpoints, grant.run, frozenset((name, current or name)), grant.fence)
+    keep = (name,) if training.over else (name, current or name)
+    checkpoint.prune(office.checkpoints, grant.run, frozenset(keep), grant.fence)
     return name
 
 

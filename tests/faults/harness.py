@@ -207,6 +207,15 @@ class Worker:
                     os.kill(one.pid, signal.SIGKILL)
             self.process.wait(30)
 
+    def kill(self) -> None:
+        """Kill the worker alone, with signal 9, and see that its processes end with it."""
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        assert children
+        self.process.kill()
+        self.process.wait(30)
+        _, alive = psutil.wait_procs(children, timeout=30)
+        assert not alive, f"{alive} outlive their worker"
+
     @property
     def text(self) -> str:
         """Its log so far."""

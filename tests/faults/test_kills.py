@@ -32,6 +32,20 @@ def test_killed_in_every_phase(site: Site) -> None:
     site.same(ticket.run, other, weights)
 
 
+def test_a_killed_worker_leaves_nothing_behind_and_another_goes_on(site: Site) -> None:
+    spec = site.spec(24, pause=0.05)
+    other, weights = site.undisturbed(spec)
+    with Worker(site, name="first").ready() as first:
+        run = site.submit(spec).run
+        site.wait(run, until=lambda r: r["position"] >= 4)
+        first.kill()
+        assert site.look(run)["status"] in ("RUNNING", "QUEUED")
+    with Worker(site, name="second"):
+        assert site.wait(run)["status"] == "FINISHED"
+    site.same(run, other, weights)
+    assert len(list((site.checkpoints / run).iterdir())) == 1
+
+
 @pytest.mark.full
 @pytest.mark.timeout(3000)
 def test_thirty_random_kills(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,7 +76,7 @@ def test_thirty_random_kills(site: Site, capsys: pytest.CaptureFixture[str]) -> 
                 with contextlib.suppress(ProcessLookupError):  # it may have put the run back a moment ago
                     os.kill(training, signal.SIGKILL)
             elif kind == "worker":
-                worker.__exit__()
+                worker.kill()
                 worker = Worker(site)
             else:
                 os.kill(worker.process.pid, getattr(signal, kind))
