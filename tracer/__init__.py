@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gradtrace.tracer.result import Hop as Hop
     from gradtrace.tracer.result import Path as Path
     from gradtrace.tracer.result import Trace as Trace
+    from gradtrace.tracer.rules.declared import declare as declare
 
 # Name → module. Loaded on first use: who only catches errors or reads stored steps must not wait seconds for torch.
 _HOMES = {
@@ -30,6 +31,7 @@ _HOMES = {
     "Hop": "result",
     "Path": "result",
     "Trace": "result",
+    "declare": "rules.declared",
 }
 
 

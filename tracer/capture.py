@@ -96,24 +96,28 @@ class Captured:
         for slot, capture in enumerate(self.plan.captures):
             if capture.source.take == "gradient":
                 inputs = gradients[capture.node][0]
-                self.tensors[slot] = inputs[capture.source.slot] if inputs is not None else None
+                self.tensors[slot] = _solid(inputs[capture.source.slot]) if inputs is not None else None
         leaves = self.plan.arrays.leaves
         for tensor, (index, output) in enumerate(self.plan.tensors):
             if tensor < leaves:
-                parts = [g for a in self.plan.aliases[tensor] for (g,) in self.arrived[a] if g is not None]
+                parts = [g for a in self.plan.aliases[tensor] for (g,) in self.arrived[a] if _solid(g) is not None]
                 total = parts[0] if parts else None
                 for part in parts[1:]:
                     total = total + part.reshape(total.shape)  # type: ignore[union-attr]  # parts[0] exists here
                 self.outputs.append(total)
             else:
                 made = gradients.get(index, (None, None))[1]
-                found = made[output] if made is not None else None
-                self.outputs.append(None if found is None or found._is_zerotensor() else found)
+                self.outputs.append(_solid(made[output]) if made is not None else None)
         if self.plan.consistent is None:
             self.plan.consistent = self._consistent(gradients)
         self.caught.clear()
         self.arrived.clear()
         self.walk = Walk([], 0, (0, 0))
+
+
+def _solid(gradient: torch.Tensor | None) -> torch.Tensor | None:
+    """Zeros may come without memory; they are as good as no gradient."""
+    return None if gradient is None or gradient._is_zerotensor() else gradient
 
 
 def _only(caught: dict[Any, Any]) -> tuple[Any, Any]:
@@ -155,22 +159,22 @@ def take(node: Node, source: Source, partials: dict[int, tuple[torch.Tensor | No
         if node.index not in partials:
             partials[node.index] = call(node, torch.ones(node.shapes[0], dtype=node.dtypes[0]))
         found = partials[node.index][source.slot]
-        return torch.zeros(node.shapes[0]) if found is None else whole(node, found.detach())
+        return torch.zeros(source.count) if found is None else whole(node, found.detach(), source.count)
     return None
 
 
-def whole(node: Node, partials: torch.Tensor) -> torch.Tensor:
+def whole(node: Node, partials: torch.Tensor, count: int) -> torch.Tensor:
     """Partials of an operand that may be broadcast: as a rule autograd leaves its copies apart, but zeros may come summed."""
-    if partials.numel() >= node.shapes[0].numel() and not partials._is_zerotensor():
-        return partials
-    if not partials._is_zerotensor() and bool(partials.any()):
+    if partials._is_zerotensor() or (partials.numel() < count and not bool(partials.any())):
+        return torch.zeros(count)
+    if partials.numel() < count:
         raise UntraceableOperatorError(
             f"{node.op} sums the gradients of a broadcast operand by itself, so that its copies cannot be told apart. "
             "Expand that operand to the shape of the result before the operator.",
             node.op,
             tuple(node.shapes[0]),
         )
-    return torch.zeros(max(partials.numel(), node.shapes[0].numel()))
+    return partials
 
 
 def _refresh(held: Captured, nodes: list[Node], partials: dict[int, tuple[torch.Tensor | None, ...]]) -> None:

@@ -153,7 +153,7 @@ class Tracer:
         try:
             if "training" in self.batches:
                 check_loss(loss)
-                held = backward(scaled, recorded(), self.model, self._options, self.plans, state.run)
+                held = backward(loss, recorded(), self.model, self._options, self.plans, state.run)
                 step.traces["training"] = finish(
                     held, scaled, self.modes, self._top_routes, scale, self._batch_size, "training"
                 )

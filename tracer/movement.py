@@ -404,8 +404,8 @@ def _as_strided(node: Node, ids: Sequence[Ids | None]) -> list[Ids]:
 
 def is_movement(node: Node) -> bool:
     """Whether the node only renames scalars. (Embeddings may scale their gradients by frequency, index_put may add.)"""
-    if node.op not in MOVEMENT:
-        return False
+    if node.op not in MOVEMENT or isinstance(node.fn, torch.autograd.function.BackwardCFunction):
+        return False  # a user's own function may have any name
     return not (node.saved("scale_grad_by_freq") or node.saved("accumulate"))
 
 

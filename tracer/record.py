@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
 import torch
 from torch import nn
@@ -87,12 +88,17 @@ def trace(
     modes = check_modes(mode)
     model = check_model(model)
     options = Options("maxprod" in modes, probe_budget, scalar_budget)
-    if callable(loss) and not isinstance(loss, torch.Tensor):
-        value, marks = record(loss, model)
-    else:
-        value, marks = loss, recorded()
-    check_loss(value)
-    captured = backward(value, marks, model, options, Plans(), lambda: value.backward())
+    with ExitStack() as kernels:
+        if isinstance(loss, torch.Tensor):
+            value, marks = loss, recorded()
+        elif callable(loss):
+            # In force for the backward too: checkpointed parts run again there, and must record the same operators.
+            kernels.enter_context(traceable_kernels())
+            value, marks = record(loss, model)
+        else:
+            value, marks = loss, recorded()
+        check_loss(value)
+        captured = backward(value, marks, model, options, Plans(), lambda: value.backward())
     return finish(captured, value, modes, top_routes, 1.0, batch_size)
 
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from gradtrace.tracer import Tracer, trace
-from gradtrace.tracer.errors import UntraceableOperatorError
+from gradtrace.tracer import Tracer, declare, trace
+from gradtrace.tracer.errors import TraceError, UntraceableOperatorError
 from gradtrace.tracer.rules import inplace
 from tests.oracle.judge import Judge
 from tests.oracle.oracle import consult_loss
 from tests.problems.base import Scene, weigh
+from tests.problems.situations import Centred, Swish
+from tests.tracer.judging import told_components
 
 # -- in-place writes ----------------------------------------------------------------------------------------------
 
@@ -86,3 +94,135 @@ def test_writes_that_an_older_torch_does_not_show(monkeypatch: pytest.MonkeyPatc
     assert [hop.op for hop in path.hops] == ["Pow", "Mul", "Sum"]
     with pytest.raises(UntraceableOperatorError, match="Update torch"):
         trace(added, model)
+
+
+# -- checkpointing ------------------------------------------------------------------------------------------------
+
+
+def test_checkpoints_that_hide_their_operators_are_refused_before_anything_runs() -> None:
+    inner, head = nn.Linear(3, 3), nn.Linear(3, 1)
+    model = nn.ModuleList([inner, head])
+    x = torch.randn(2, 3, requires_grad=True)
+
+    def loss() -> Tensor:
+        return head(checkpoint(inner, x, use_reentrant=True)).sum()
+
+    with pytest.raises(UntraceableOperatorError, match="use_reentrant=False"):
+        trace(loss, model)
+    assert all(p.grad is None for p in model.parameters())
+
+
+# -- functions of one's own ---------------------------------------------------------------------------------------
+
+
+class Mixing(torch.autograd.Function):
+    """Neither elementwise nor row by row."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x + x.sum()
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return g + g.sum()
+
+
+@pytest.mark.parametrize("kind", ["elementwise", "rows"])
+def test_a_function_that_is_not_what_it_was_declared_to_be(kind: str) -> None:
+    class Wrong(Mixing):
+        pass
+
+    declare(Wrong, kind)
+    x = nn.Parameter(torch.randn(3, 4))
+    with pytest.raises(UntraceableOperatorError, match=f"declared '{kind}', but its backward mixes"):
+        trace(lambda: weigh(Wrong.apply(x).double()))
+
+
+def test_declarations_are_checked() -> None:
+    with pytest.raises(TraceError, match="there are: elementwise, rows"):
+        declare(Mixing, "diagonal")
+    with pytest.raises(TraceError, match="no subclass"):
+        declare(nn.ReLU, "elementwise")  # type: ignore[arg-type]  # that is the point
+
+
+def test_declared_functions_need_no_probing() -> None:
+    x, beta = nn.Parameter(torch.randn(64, 100)), nn.Parameter(torch.randn(64, 100))
+    found = trace(lambda: Swish.apply(x, beta).sum(), probe_budget=0)
+    assert found.probed == 0
+    assert [hop.op for hop in found.path(x, (3, 5)).hops] == ["Swish", "Sum"]  # type: ignore[union-attr]  # it is live
+    rows = trace(lambda: Centred.apply(x, beta).square().sum(), probe_budget=0)
+    path = rows.path(x, (3, 5))
+    assert path is not None
+    assert path.hops[0].index[0] == 3
+    with pytest.raises(UntraceableOperatorError, match="no closed rule"):
+        trace(lambda: Mixing.apply(x).square().sum(), probe_budget=100)
+
+
+# -- mixed precision ----------------------------------------------------------------------------------------------
+
+
+def test_autocast_is_exact_on_the_numbers_that_it_computes() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 2))
+    x = torch.randn(4, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = model(x).square().sum()
+    oracle = consult_loss(loss, model)
+    found = trace(loss, model, mode=("greedy", "maxprod"))
+    for mode in found.modes:
+        judge = Judge(found, oracle, mode, told_components(found, oracle, mode), tolerance=1e-2)
+        assert not (findings := judge.run()), findings[:5]
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in model.parameters())
+
+
+def test_gradients_and_masses_come_unscaled_from_under_a_scaler() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 2))
+    x = torch.randn(4, 3)
+    plain = trace(lambda: model(x).square().sum(), model)
+    model.zero_grad()
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Tracer(model, every=1).step() as step:
+        step.backward(model(x).square().sum(), scaler)
+    scaled = step.traces["training"]
+    for want, got in zip(plain.parameters(), scaled.parameters(), strict=True):
+        assert got.mass == pytest.approx(want.mass, rel=1e-5)
+        assert got.strongest.gradient == pytest.approx(want.strongest.gradient, rel=1e-5)
+        assert got.strongest.concentration == pytest.approx(want.strongest.concentration, rel=1e-4)
+    assert scaled.graph == plain.graph  # the scaler's own product is none of the model's operators
+    before = [p.detach().clone() for p in model.parameters()]
+    scaler.step(optimizer)
+    assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+# -- accumulation -------------------------------------------------------------------------------------------------
+
+
+def test_gradients_accumulate_over_traced_and_untraced_backwards() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 2)).double()
+    batches = [torch.randn(4, 3, dtype=torch.float64) for _ in range(3)]
+    for batch in batches:
+        model(batch).square().sum().backward()
+    plain = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    model.zero_grad()
+    with Tracer(model, every=1).step() as step:
+        for batch in batches:
+            step.backward(model(batch).square().sum())
+    assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), plain, strict=True) if p.grad is not None)
+    first = nn.Sequential(*model)
+    first.zero_grad()
+    alone = trace(lambda: first(batches[0]).square().sum(), first)
+    assert [r.mass for r in step.traces["training"].parameters()] == pytest.approx([r.mass for r in alone.parameters()])
+
+
+# -- two processes ------------------------------------------------------------------------------------------------
+
+
+def test_two_processes_train_and_trace_alike(tmp_path: Path) -> None:
+    """Each process's trace is that of its own batch; gradients are averaged as without tracing, bit for bit."""
+    command = [sys.executable, "-m", "tests.tracer.two_processes", str(tmp_path)]
+    workers = [subprocess.Popen([*command, str(rank)], stderr=subprocess.PIPE, text=True) for rank in range(2)]
+    errors = [worker.communicate(timeout=300)[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], errors

@@ -6,15 +6,20 @@ rows (`rows`), and anything else by probing the node itself (`probe`).
 
 from __future__ import annotations
 
+import torch
+
 from gradtrace.tracer.rules import convolution, inplace, pooling, scattering
 from gradtrace.tracer.rules.base import Context, Use
 from gradtrace.tracer.rules.contraction import CONTRACTIONS
+from gradtrace.tracer.rules.declared import declared, kind_of
 from gradtrace.tracer.rules.inplace import COPY_SLICES
 from gradtrace.tracer.rules.pairs import ELEMENTWISE, PAIRED, REDUCTIONS, elementwise, reduction, single_output
-from gradtrace.tracer.rules.probe import probed
+from gradtrace.tracer.rules.probe import probed, refuse_opaque
 from gradtrace.tracer.rules.rows import ROWS
 from gradtrace.tracer.rules.selection import SELECTED, selection
 from gradtrace.tracer.rules.writes import write, write_entries
+
+TAPS = ("Tap", "_Tap")
 
 __all__ = ["Context", "Use", "attributes_of", "inplace", "uses_of", "write_entries"]
 
@@ -22,8 +27,13 @@ __all__ = ["Context", "Use", "attributes_of", "inplace", "uses_of", "write_entri
 def uses_of(context: Context) -> list[Use]:
     """The uses of all operands of one operator (see `Use`). Operands that are constants have none."""
     op = context.node.op
+    refuse_opaque(context.node)
     if op == COPY_SLICES:
         return write(context)
+    if kind_of(context.node) is not None:
+        return declared(context)
+    if isinstance(context.node.fn, torch.autograd.function.BackwardCFunction) and op not in TAPS:
+        return probed(context)
     if op in CONTRACTIONS and (product := CONTRACTIONS[op](context)) is not None:
         return product
     if op in ROWS:

@@ -25,6 +25,7 @@ class Source:
         slot: operand that it concerns.
         name: of the saved tensor.
         derive: node -> tensor.
+        count: elements that the record reads, where a node may answer with nothing ("ones").
         strides: layout in which the record reads it; None for contiguous.
     """
 
@@ -32,6 +33,7 @@ class Source:
     slot: int = 0
     name: str = ""
     derive: Callable[[Node], torch.Tensor] | None = None
+    count: int = 0
     strides: tuple[int, ...] | None = None
 
 

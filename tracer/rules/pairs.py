@@ -163,9 +163,9 @@ def elementwise(context: Context) -> list[Use]:
         elif ids.numel() == shape.numel():
             use.sources[VALUES] = Source("gradient", slot)
             if context.weights:
-                use.sources[WEIGHTS] = Source("ones", slot)
+                use.sources[WEIGHTS] = Source("ones", slot, count=shape.numel())
         else:
-            use.sources[WEIGHTS] = Source("ones", slot)
+            use.sources[WEIGHTS] = Source("ones", slot, count=shape.numel())
         uses.append(use)
     return uses
 
@@ -206,7 +206,7 @@ def _one_consumer(context: Context, slot: int, ids: torch.Tensor, outs: torch.Te
         return use
     use.sources[VALUES] = Source("gradient", slot)
     if context.weights:
-        use.sources[WEIGHTS] = Source("ones", slot)
+        use.sources[WEIGHTS] = Source("ones", slot, count=ids.numel())
     return use
 
 

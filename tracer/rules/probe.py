@@ -19,6 +19,18 @@ from gradtrace.tracer.walk import Node
 def probed(context: Context) -> list[Use]:
     """Uses of an operator without a closed rule: one for each operand and output that something reads."""
     node = context.node
+    refuse_beyond_budget(node, context.outputs, context.budget)
+    uses = []
+    for output in context.outputs:
+        for slot, ids in enumerate(context.ids):
+            if ids is not None:
+                use = Use(slot, output, ids, outs=ids, probed=True)
+                uses.append(use)
+    return uses
+
+
+def refuse_opaque(node: Node) -> None:
+    """Raise for operators that hide others, or work on what is no dense real tensor."""
     if node.op.startswith("CompiledFunction"):
         raise UntraceableOperatorError(
             "A part of the model is compiled (torch.compile), which fuses operators so that they cannot be told apart. "
@@ -40,14 +52,13 @@ def probed(context: Context) -> list[Use]:
             node.op,
             tuple(node.shapes[0]),
         )
-    refuse_beyond_budget(node, context.outputs, context.budget)
-    uses = []
-    for output in context.outputs:
-        for slot, ids in enumerate(context.ids):
-            if ids is not None:
-                use = Use(slot, output, ids, outs=ids, probed=True)
-                uses.append(use)
-    return uses
+    if node.op == "CheckpointFunction":
+        raise UntraceableOperatorError(
+            "A part of the model is checkpointed with use_reentrant=True, which hides its operators behind one that runs a "
+            "backward of its own. Use torch.utils.checkpoint.checkpoint(..., use_reentrant=False): that is traced.",
+            node.op,
+            tuple(node.shapes[0]),
+        )
 
 
 def refuse_beyond_budget(node: Node, outputs: Sequence[int], budget: int) -> None:
