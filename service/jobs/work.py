@@ -109,20 +109,22 @@ def _segment(grant: Grant, office: Office, beat: Heartbeat) -> _End:
     from gradtrace.service.segments import Training, threads
 
     limits = office.limits
-    started = time.monotonic()
     start = checkpoint.checkpoint_path(office.checkpoints, grant.run, grant.checkpoint) if grant.checkpoint else None
     sink = PatientSink(Neo4jSink.on(office.store), limits.patience, lambda: beat.lost or office.stop())
     with threads(spec.threads):
         try:
             sink.set_fence(grant.run, grant.fence)
             training = Training(spec, sink, grant.run, start=start)
-            begun = training.done
+            begun, started = training.done, time.monotonic()
             beat.begin(training.done, training.steps)
 
             def over() -> bool:
-                long = time.monotonic() - started >= limits.segment
+                if beat.cancel or beat.lost or office.stop():
+                    return True
+                if training.done == begun:  # one step at least, or a run of long steps would be put back for ever
+                    return False
                 many = limits.segment_steps is not None and training.done - begun >= limits.segment_steps
-                return long or many or beat.cancel or beat.lost or office.stop()
+                return many or time.monotonic() - started >= limits.segment
 
             current = grant.checkpoint
             while True:
