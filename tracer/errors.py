@@ -28,6 +28,7 @@
     ├── BrokerError                    the queue (Redis or Valkey)
     │   ├── BrokerUnreachableError     nothing answers there (CLI exit code 3)
     │   └── BrokerAuthError            it answers, but refuses the credentials
+    ├── CheckpointError                a checkpoint cannot be written, or is torn or of another run
     └── SpecError                      a workload or a hyperparameter is unknown or of the wrong type
 
 Messages say what came, what was expected and what to do next.
@@ -159,6 +160,10 @@ class BrokerUnreachableError(BrokerError):
 
 class BrokerAuthError(BrokerError):
     """The queue answers, but refuses the credentials."""
+
+
+class CheckpointError(GradtraceError):
+    """A checkpoint cannot be written, or it is torn, or of another run."""
 
 
 class SpecError(GradtraceError):
