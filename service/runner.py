@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gradtrace.service.log import about
 from gradtrace.service.segments import Progress as Progress
 from gradtrace.service.segments import Training, threads
 from gradtrace.service.segments import build as build
@@ -102,7 +103,7 @@ def run(spec: RunSpec, sink: Sink, *, run_id: str | None = None, hooks: RunHooks
     """
     hooks = hooks or RunHooks()
     run_id = run_id or new_run_id(spec.workload)
-    with threads(spec.threads):
+    with about(run=run_id), threads(spec.threads):
         training = Training(spec, sink, run_id)
         sink.open_run(training.record)
         try:

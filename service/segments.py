@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gradtrace.service import checkpoint
+from gradtrace.service import checkpoint, metrics
 from gradtrace.service.checkpoint import Position
+from gradtrace.service.log import at_step
 from gradtrace.service.spec import RunSpec
 from gradtrace.service.suggest import choices
 from gradtrace.service.workloads.instance import Batch, WorkloadInstance
@@ -144,6 +145,7 @@ class Training:
     def _step(self, epoch: int, batch: Batch) -> float:
         """One optimizer step; returns its loss."""
         instance, scaler = self.instance, self.instance.scaler
+        at_step(self.done)
         instance.optimizer.zero_grad(set_to_none=True)
         with self.tracer.step(epoch=epoch) as step:
             loss = instance.loss(batch)
@@ -160,6 +162,7 @@ class Training:
             self.sink.write(step.trace)
             self.traced += 1
             self.notes.update(dict.fromkeys(step.trace.notes))
+        metrics.count_step(step.trace is not None)
         return float(loss.detach())
 
     def _progress(self, epoch: int, loss: float) -> Progress:

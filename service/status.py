@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gradtrace.service.broker import connected, given_url, ping, without_secret
-from gradtrace.service.jobs.limits import CONTROL, QUEUE
+from gradtrace.service.broker import given_url, ping, without_secret
 from gradtrace.tracer.errors import GradtraceError
 
 if TYPE_CHECKING:
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 RUNNING, STOPPED, SILENT = "running", "stopped", "no answer"
 WORKER = "worker"
 """Name of the worker that `up` keeps."""
-_UNACKED = "unacked_index"  # kombu's name for messages that were delivered and not acknowledged
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +49,8 @@ def look(settings: Settings, *, seconds: float = 1.0) -> list[Row]:
     url, row = queue_row(settings, seconds)
     rows += [row, *kept_rows(settings)]
     if url is not None:
+        from gradtrace.service.jobs.queue import queue_lengths
+
         answering = workers(seconds)
         rows += [Row("worker", name, RUNNING, detail="answers") for name in answering]
         rows += [
@@ -121,17 +121,6 @@ def workers(seconds: float) -> list[str]:
     from gradtrace.service.jobs.app import app
 
     return sorted(name for answer in app().control.ping(timeout=seconds) for name in answer)
-
-
-def queue_lengths(url: str) -> dict[tuple[str, str], int]:
-    """(queue, "waiting") → messages, and how many were delivered and not acknowledged.
-
-    Raises:
-        BrokerError: it does not answer.
-    """
-    with connected(url) as client:
-        waiting = {(queue, "waiting"): int(client.llen(queue)) for queue in (QUEUE, CONTROL)}
-        return {**waiting, ("all", "unacknowledged"): int(client.zcard(_UNACKED))}
 
 
 def run_rows() -> list[Row]:

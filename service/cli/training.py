@@ -36,7 +36,7 @@ def check_sink(text: str) -> None:
 
 def train(spec: RunSpec, sink: str, output: str) -> int:
     """Run the spec; tell on stderr how it goes and on stdout what was seen. Returns the exit status."""
-    with _opened(sink) as (target, store):
+    with _counted(), _opened(sink) as (target, store):
         # Importing torch takes a second or two, so it comes after everything that may be refused.
         from gradtrace.service.cli import summary
         from gradtrace.service.epochs import EpochShares
@@ -60,6 +60,27 @@ def train(spec: RunSpec, sink: str, output: str) -> int:
     if store:
         summary.what_next(result)
     return OK
+
+
+def _nothing() -> None:
+    """Nothing to end."""
+
+
+@contextlib.contextmanager
+def _counted() -> Iterator[None]:
+    """With metrics, if the settings ask for them."""
+    from gradtrace.service import metrics
+    from gradtrace.service.cli.store import load
+
+    try:
+        end = metrics.start(load())
+    except OSError as error:  # a worker on this machine has the port, perhaps
+        click.echo(f"note: this run is not counted in the metrics: {error}", err=True)
+        end = _nothing
+    try:
+        yield
+    finally:
+        end()
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import time
 
 from gradtrace.service.broker import connected
 from gradtrace.service.jobs.gate import ticket_in
-from gradtrace.service.jobs.limits import QUEUE, SEGMENT
+from gradtrace.service.jobs.limits import CONTROL, QUEUE, SEGMENT
 from gradtrace.service.jobs.redact import one_line
 from gradtrace.service.store.jobs import Ticket
 
@@ -30,6 +30,17 @@ def enqueue(ticket: Ticket) -> bool:
         log.warning("The queue did not take the ticket of run %s: %s", ticket.run, one_line(error))
         return False
     return True
+
+
+def queue_lengths(url: str) -> dict[tuple[str, str], int]:
+    """(queue, "waiting") → messages, and how many were delivered and not acknowledged.
+
+    Raises:
+        BrokerError: it does not answer.
+    """
+    with connected(url) as client:
+        waiting = {(queue, "waiting"): int(client.llen(queue)) for queue in (QUEUE, CONTROL)}
+        return {**waiting, ("all", "unacknowledged"): int(client.zcard(_DELIVERED))}
 
 
 def queued(url: str, fresh: float) -> set[Ticket]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gradtrace.service import metrics
 from gradtrace.service.jobs.heartbeat import Heartbeat
 from gradtrace.service.jobs.limits import Limits
 from gradtrace.service.jobs.patient import PatientSink
@@ -85,6 +86,7 @@ def work(ticket: Ticket, office: Office) -> str:
             return _settle(found, office, end)
         except StaleFenceError as error:
             log.warning("Run %s is lost to this worker, which wrote nothing more: %s", found.run, error)
+            metrics.count_segment("lost")
             return "lost to another worker"
         except StoreUnreachableError as error:
             log.error("Run %s waits until the store is back: %s", found.run, error)
@@ -185,12 +187,16 @@ def _settle(grant: Grant, office: Office, end: _End) -> str:
     if end.status == "QUEUED":
         return _put_back(grant, office, graceful=True)
     office.jobs.end(grant, end.status, end.reason)
+    metrics.count_segment(end.status.lower())
     log.info("Run %s is %s%s.", grant.run, end.status, f": {end.reason}" if end.reason else "")
     return end.status
 
 
 def _put_back(grant: Grant, office: Office, *, graceful: bool, problem: str | None = None) -> str:
     ticket = office.jobs.release(grant, graceful=graceful, problem=problem)
+    metrics.count_segment("more" if graceful else "broken")
+    if not graceful:
+        metrics.count_retry("segment")
     if not office.enqueue(ticket):
         log.warning("Run %s waits in the store: the queue did not take its ticket. `reap` will see to it.", grant.run)
     return "more to do" if graceful else f"to be tried again: {problem}"

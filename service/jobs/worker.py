@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import tempfile
+from pathlib import Path
 
+from gradtrace.service import metrics
 from gradtrace.service.broker import ping
 from gradtrace.service.jobs.limits import CONTROL, QUEUE
 from gradtrace.service.jobs.offices import broker_url, open_office
+from gradtrace.service.jobs.queue import queue_lengths
+from gradtrace.service.settings import load_settings
 
 
 def serve(concurrency: int, name: str | None, *, beat: bool, log_level: str) -> int:
@@ -20,6 +26,7 @@ def serve(concurrency: int, name: str | None, *, beat: bool, log_level: str) -> 
 
     Raises:
         StoreUnreachableError, BrokerUnreachableError: a server does not answer at the start. Later on the worker waits.
+        OSError: the metrics' port is taken, or their file cannot be written.
     """
     from gradtrace.service.jobs.app import app
 
@@ -37,8 +44,13 @@ def serve(concurrency: int, name: str | None, *, beat: bool, log_level: str) -> 
         *(["--beat"] if beat else []),
     ]
     made = app()
-    try:
-        made.worker_main(arguments)
-    except SystemExit as ended:
-        return ended.code if isinstance(ended.code, int) else 1
+    settings = load_settings()
+    with contextlib.ExitStack() as held:
+        if metrics.wanted(settings):
+            folder = held.enter_context(tempfile.TemporaryDirectory(prefix="gradtrace-metrics-"))
+            held.callback(metrics.start(settings, folder=Path(folder), queues=lambda: queue_lengths(broker_url())))
+        try:
+            made.worker_main(arguments)
+        except SystemExit as ended:
+            return ended.code if isinstance(ended.code, int) else 1
     return 0

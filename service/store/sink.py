@@ -10,6 +10,7 @@ from collections import deque
 from types import TracebackType
 from typing import Literal
 
+from gradtrace.service import metrics
 from gradtrace.service.store.connect import RETRY_SECONDS, Store, open_store
 from gradtrace.service.store.rows import weight_of
 from gradtrace.service.store.writer import BatchWriter, slices, unstorable
@@ -112,7 +113,7 @@ class Neo4jSink:
         self._runs: set[str] = set()
         self._fences: dict[str, int] = {}
         self._durable: dict[str, set[int]] = {}
-        self._waiting: deque[tuple[StepTrace, int]] = deque()  # with their weight in bytes
+        self._waiting: deque[tuple[StepTrace, int, float]] = deque()  # with their weight in bytes, and since when
         self._error: GradtraceError | None = None
         self._paused = False  # after an error, until a caller has heard of it
         self._urgent = 0  # flushes that wait
@@ -150,7 +151,7 @@ class Neo4jSink:
     def unsent(self) -> tuple[StepTrace, ...]:
         """Steps that were taken and are not durable yet, in order; for instance to save them with a `JsonlSink`."""
         with self._changed:
-            return tuple(step for step, _ in self._waiting)
+            return tuple(step for step, _, _ in self._waiting)
 
     @property
     def created(self) -> int:
@@ -193,7 +194,8 @@ class Neo4jSink:
             if self._error is None and len(self._waiting) >= self._queue_steps:
                 self._wait_for_room()
             if len(self._waiting) < self._queue_steps:
-                self._waiting.append((step, weight))
+                self._waiting.append((step, weight, time.monotonic()))
+                metrics.set_waiting(len(self._waiting))
                 self._changed.notify_all()
                 self._raise_error("This step was taken and waits with them.")
             else:
@@ -298,8 +300,8 @@ class Neo4jSink:
                     self._changed.wait_for(self._batch_is_due, _LINGER_SECONDS)
                 held = list(self._waiting)
                 fences = dict(self._fences)
-            count = slices([weight for _, weight in held], self._batch_steps, self._batch_bytes)
-            batch = [step for step, _ in held[:count]]
+            count = slices([weight for _, weight, _ in held], self._batch_steps, self._batch_bytes)
+            batch = [step for step, _, _ in held[:count]]
             if batch:
                 self._write(batch, fences)
 
@@ -323,12 +325,15 @@ class Neo4jSink:
             with self._changed:
                 for step in batch:
                     self._durable.setdefault(step.run, set()).add(step.step)
+                if self._waiting:
+                    metrics.count_stored(len(batch), time.monotonic() - self._waiting[0][2])
                 self._drop(len(batch))
 
     def _keep(self, error: GradtraceError) -> None:
         with self._changed:
             if self._closed:
                 return
+            metrics.count_retry("store")
             count = len(self._waiting)
             error.args = (f"{error.args[0]} {count} steps are not stored; they are kept, and flush() tries again.",)
             self._error, self._paused = error, True
@@ -349,6 +354,7 @@ class Neo4jSink:
     def _drop(self, count: int) -> None:
         for _ in range(min(count, len(self._waiting))):
             self._waiting.popleft()
+        metrics.set_waiting(len(self._waiting))
         self._changed.notify_all()
 
     def _at_exit(self) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from neo4j import ManagedTransaction, Session
 from neo4j.exceptions import ConstraintError, TransientError
 
+from gradtrace.service import metrics
 from gradtrace.service.store.connect import Store
 from gradtrace.service.store.driver_errors import StoreTooLargeError, is_memory, translated
 from gradtrace.service.store.runs import announce, end
@@ -51,6 +52,7 @@ class BatchWriter:
         except StoreUnreachableError:
             if not self.store.find_again():
                 raise
+            metrics.count_retry("store")
             self._where = f"the store at {self.store.uri}"
             return self._try(steps, fences)
         except StoreTooLargeError:

@@ -157,6 +157,7 @@ def test_servers_of_ones_own_are_used_and_left_alone(
         GRADTRACE_REDIS_URI=f"redis://127.0.0.1:{valkey_server.port}/7",
         GRADTRACE_REDIS_PASSWORD=valkey_server.password,
         GRADTRACE_LOG_FORMAT="json",
+        GRADTRACE_METRICS_FILE=str(tmp_path / "gradtrace.prom"),
         PYTHONWARNINGS="ignore",
     )
     try:
@@ -168,11 +169,18 @@ def test_servers_of_ones_own_are_used_and_left_alone(
         for process in family:
             command = " ".join(process.cmdline())
             assert neo4j_server.password not in command and valkey_server.password not in command
+        said = ok(gradtrace("submit", "digits-mlp", "--set", "steps=6", "--wait", "--format", "json", env=env))
+        run = json.loads(said)[0]["run"]
         assert gradtrace("down", env=env).stderr == "Stopped: supervisor, worker.\n"
         logs = "".join(path.read_text() for path in UpkeepHome.of(tmp_path).logs.iterdir())
         assert neo4j_server.password not in logs and valkey_server.password not in logs
         lines = [json.loads(line) for line in logs.splitlines() if line.startswith("{")]
         assert any(line["logger"].startswith("celery") and "ready" in line["message"] for line in lines)
+        assert any((line.get("run"), line.get("segment"), line.get("step")) == (run, 1, 5) for line in lines)
+        counts = (tmp_path / "gradtrace.prom").read_text()
+        assert 'gradtrace_segments_total{outcome="finished"} 1.0' in counts
+        assert 'gradtrace_steps_total{traced="no"} 5.0' in counts and "gradtrace_steps_stored_total 1.0" in counts
+        assert 'gradtrace_queue_messages{queue="gradtrace.segments",state="waiting"} 0.0' in counts
         assert not (tmp_path / "neo4j").exists() and not (tmp_path / "valkey").exists()
     finally:
         stop(tmp_path, [WORKER], wait=5)
