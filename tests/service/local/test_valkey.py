@@ -130,6 +130,7 @@ def test_a_hung_server_is_told_and_a_lost_state_file_too(
     info: ValkeyInfo, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gradtrace.service.local.valkey.ANSWER_WAIT", 0.3)
+    monkeypatch.setattr("gradtrace.service.local.valkey._RELEASE_WAIT", 0.3)
     os.kill(info.pid, signal.SIGSTOP)
     try:
         with pytest.raises(BrokerUnreachableError, match=rf"\(process {info.pid}\) has not answered.*gradtrace down"):
@@ -146,7 +147,8 @@ def test_a_hung_server_is_told_and_a_lost_state_file_too(
         start_valkey(data, start=False)
 
 
-def test_a_folder_held_elsewhere_is_told(tmp_path: Path) -> None:
+def test_a_folder_held_elsewhere_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gradtrace.service.local.valkey._RELEASE_WAIT", 0.3)
     home = ValkeyHome(tmp_path)
     home.prepare()
     holder = python(
