@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -37,6 +38,7 @@ class Heartbeat:
         self.lost = self.cancel = False
         self._jobs, self._grant, self._limits = jobs, grant, limits
         self.live: dict[str, Any] = {}
+        self._begun, self._warned = time.monotonic(), False
         self._since, self._first = time.monotonic(), grant.position
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._work, name="gradtrace-heartbeat", daemon=True)
@@ -58,6 +60,7 @@ class Heartbeat:
 
     def begin(self, done: int, steps: int) -> None:
         """Training begins after `done` of `steps` steps."""
+        self._begun, self._warned = time.monotonic(), False
         self._since, self._first = time.monotonic(), done
         self.live = {"live_step": done, "planned": steps}
 
@@ -77,6 +80,7 @@ class Heartbeat:
         process = psutil.Process()
         while not self._end.wait(min(_LOOK_SECONDS, interval)):
             self._check_memory(process)
+            self._check_time()
             if time.monotonic() >= due:
                 self._renew()
                 due = time.monotonic() + interval
@@ -91,6 +95,17 @@ class Heartbeat:
             self.lost = True
         except GradtraceError as error:  # the store is away: the sink sees to that, and the fence stays the judge
             log.info("No sign of life could be given: %s", error)
+
+    def _check_time(self) -> None:
+        """Note why this process is about to be killed: the workload did not even end by an exception when it had to."""
+        limits = self._limits
+        if self._warned or time.monotonic() - self._begun < (limits.soft + limits.hard) / 2:
+            return
+        self._warned = True
+        problem = f"it took longer than {limits.soft:g} s (GRADTRACE_TIME_LIMIT), and went on when told to stop"
+        log.error("Run %s: %s. The process will be killed.", self._grant.run, problem)
+        with contextlib.suppress(GradtraceError):
+            self._jobs.note(self._grant, problem)
 
     def _check_memory(self, process: psutil.Process) -> None:
         """End this process before the machine has to: with a word on why."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -62,6 +63,10 @@ def go_wrong(how: str) -> None:
         case "hang":
             while True:
                 time.sleep(0.1)
+        case "stubborn":
+            while True:
+                with contextlib.suppress(Exception):
+                    time.sleep(0.1)
         case "eat":
             eaten = []
             while True:

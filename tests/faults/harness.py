@@ -182,13 +182,20 @@ class Site:
 class Worker:
     """A worker process; `with` ends it, its children and nothing else."""
 
-    def __init__(self, site: Site, *, plan: list[tuple[str, int]] | None = None, name: str = "w", **more: str) -> None:
+    def __init__(
+        self,
+        site: Site,
+        *arguments: str,
+        plan: list[tuple[str, int]] | None = None,
+        name: str = "w",
+        **more: str,
+    ) -> None:
         self.site, self.log = site, site.folder / f"worker-{name}-{time.monotonic_ns()}.log"
         variables = {**site.variables(), **{f"GRADTRACE_{k}": v for k, v in more.items()}}
         variables["FAULT_PLAN"] = json.dumps(plan or [])
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.faults.entry", "worker", "--name", name],
+                [sys.executable, "-m", "tests.faults.entry", "worker", "--name", name, *arguments],
                 env=variables,
                 cwd=site.folder,
                 stdout=log,

@@ -57,3 +57,13 @@ def test_progress_starts_the_count_again(site: Site) -> None:
         found = site.wait(run)
     assert (found["status"], found["position"]) == ("FINISHED", 20)
     assert found["fence"] > 2
+
+
+@pytest.mark.full
+def test_one_that_will_not_be_told_is_killed(poisoned: Site) -> None:
+    with Worker(poisoned) as worker:
+        run = poisoned.submit(poisoned.spec(6, poison="stubborn", at=2)).run
+        found = poisoned.wait(run)
+        assert worker.alive()
+    assert found["status"] == "FAILED"
+    assert found["reason"].endswith("it took longer than 12 s (GRADTRACE_TIME_LIMIT), and went on when told to stop")

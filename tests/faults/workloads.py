@@ -15,7 +15,7 @@ class FaultNetParameters(WorkloadParameters):
 
     steps: int | None = Field(default=24, ge=1, description="optimizer steps")
     epochs: int = Field(default=100, ge=1, description="passes over the data")
-    poison: Literal["none", "raise", "hang", "eat", "exit", "leave", "print"] = Field(
+    poison: Literal["none", "raise", "hang", "eat", "exit", "leave", "print", "stubborn"] = Field(
         default="none", description="what goes wrong"
     )
     at: int = Field(default=0, ge=0, description="the step at which it does")
