@@ -2,9 +2,11 @@
 
     python -m benchmarks.store [--rounds 6] [--steps 40]
 
-Raw CREATE and traced steps take turns on one fresh embedded server, so that both meet the same machine. Server CPU is
-what the server's process used meanwhile. An entity is a node or a relationship; a raw one is a node with 5 properties.
-Steps are varied synthetic ones: most paths return, a few are new, as in training.
+Raw CREATE and traced steps take turns on one fresh embedded server, so that both meet the same machine, and change who
+goes first from round to round; ratios are those within a round, the median of them with the least and the greatest.
+Server CPU is what the server's process used meanwhile. An entity is a node or a relationship; a raw one is a node with 5
+properties, of as many a transaction as a batch of steps makes, and as many a round as its steps. Steps are varied
+synthetic ones: most paths return, a few are new, as in training.
 """
 
 from __future__ import annotations
@@ -28,9 +30,9 @@ from gradtrace.tracer.steptrace import StepTrace
 from tests.synthetic import run_record, step_trace
 
 _RAW = "UNWIND $rows AS r CREATE (:Raw {a: r[0], b: r[1], c: r[2], d: r[3], e: r[4]})"
-_RAW_NODES, _RAW_BATCH = 20_000, 1_000
+_BATCH_STEPS = 10
 _NOVELTY = 0.1
-_WARM = 2
+_WARM = 4
 
 
 @dataclass
@@ -40,13 +42,14 @@ class Side:
     entities: list[int] = field(default_factory=list)
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
-    new_paths: list[int] = field(default_factory=list)
+    new: list[tuple[int, int]] = field(default_factory=list)
+    """New paths and new routes."""
 
 
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=6, help="rounds that count, after two to warm up")
+    parser.add_argument("--rounds", type=int, default=6, help="rounds that count, after four to warm up")
     parser.add_argument("--steps", type=int, default=40, help="steps a round")
     parser.add_argument("--vertices", type=int, default=400)
     parser.add_argument("--parameters", type=int, default=60)
@@ -78,17 +81,22 @@ def _speed(data: Path, rounds: list[list[StepTrace]], raw: Side, ours: Side) -> 
     ):
         process = psutil.Process(info.pid)
         sink.open_run(run_record("bench"))
+        entities = 20_000  # of a round of steps; known once there was one
         for number, steps in enumerate(rounds):
-            before = _paths(store.driver)
+            before = _shared(store.driver)
             for side in (raw, ours) if number % 2 else (ours, raw):
+                batch = max(1, entities * _BATCH_STEPS // len(steps))
                 cpu, start = _cpu(process), time.perf_counter()
-                made = _raw(store.driver) if side is raw else _write(sink, steps)
+                made = _raw(store.driver, entities, batch) if side is raw else _write(sink, steps)
                 if number >= _WARM:
                     side.wall.append(time.perf_counter() - start)
                     side.cpu.append(_cpu(process) - cpu)
                     side.entities.append(made)
+                if side is ours:
+                    entities = made
             if number >= _WARM:
-                ours.new_paths.append(_paths(store.driver) - before)
+                paths, routes = _shared(store.driver)
+                ours.new.append((paths - before[0], routes - before[1]))
 
 
 def _growth(data: Path, rounds: list[list[StepTrace]]) -> float:
@@ -112,12 +120,12 @@ def _write(sink: Neo4jSink, steps: list[StepTrace]) -> int:
     return sink.created - before
 
 
-def _raw(driver: Driver) -> int:
+def _raw(driver: Driver, nodes: int, batch: int) -> int:
     with driver.session(database="neo4j") as session:
-        for start in range(0, _RAW_NODES, _RAW_BATCH):
-            rows = [[n, n / 7, f"name-{n}", n % 2 == 0, n * 3] for n in range(start, start + _RAW_BATCH)]
+        for start in range(0, nodes, batch):
+            rows = [[n, n / 7, f"name-{n}", n % 2 == 0, n * 3] for n in range(start, min(nodes, start + batch))]
             session.execute_write(lambda tx, rows=rows: tx.run(_RAW, rows=rows).consume())
-    return _RAW_NODES
+    return nodes
 
 
 def _steps(round_number: int, arguments: argparse.Namespace) -> list[StepTrace]:
@@ -130,8 +138,11 @@ def _steps(round_number: int, arguments: argparse.Namespace) -> list[StepTrace]:
     ]
 
 
-def _paths(driver: Driver) -> int:
-    return int(driver.execute_query("MATCH (n:Path) RETURN count(n) AS n", database_="neo4j").records[0]["n"])
+def _shared(driver: Driver) -> tuple[int, int]:
+    """How many paths and routes there are."""
+    query = "RETURN COUNT { MATCH (:Path) } AS paths, COUNT { MATCH (:Route) } AS routes"
+    record = driver.execute_query(query, database_="neo4j").records[0]
+    return int(record["paths"]), int(record["routes"])
 
 
 def _cpu(process: psutil.Process) -> float:
@@ -143,24 +154,32 @@ def _print(raw: Side, ours: Side, rounds: list[list[StepTrace]], grown: float) -
     steps = sum(map(len, rounds[_WARM:]))
     trace = rounds[0][0].traces[0]
     hops = [len(p.strongest.vertices) for s in rounds[-1] for p in s.traces[0].parameters if p.strongest]
+    paths, routes = (sum(column) / steps for column in zip(*ours.new, strict=True))
     print(
-        f"{steps} steps in {len(rounds) - _WARM} rounds after {_WARM} to warm up; "
+        f"{steps} steps in {len(rounds) - _WARM} rounds after {_WARM} to warm up, {_BATCH_STEPS} steps a transaction; "
         f"{len(trace.graph.vertices)} vertices, {len(trace.graph.edges)} edges, {len(trace.parameters)} parameters, "
-        f"{len(trace.components)} components, "
-        f"{len(trace.routes)} top routes, {statistics.mean(hops):.0f} hops a path, "
-        f"{sum(ours.new_paths) / steps:.1f} new paths a step"
+        f"{len(trace.components)} components, {len(trace.routes)} top routes, {statistics.mean(hops):.0f} hops a path, "
+        f"{paths:.1f} new paths and {routes:.1f} new routes a step"
     )
     columns = (("entities/s", 12), ("per CPU s", 12), ("entities/step", 15), ("CPU ms/step", 13), ("steps/s", 9))
     print(" " * 22 + "".join(f"{name:>{width}}" for name, width in (*columns, ("KB/step", 9))))
-    rates = []
     for name, side in (("raw CREATE, 5 props", raw), ("steps", ours)):
         entities, wall, cpu = sum(side.entities), sum(side.wall), sum(side.cpu)
-        rates.append(entities / cpu)
         row = f"{name:22}{entities / wall:12,.0f}{entities / cpu:12,.0f}"
         if side is ours:
             row += f"{entities / steps:15.0f}{1000 * cpu / steps:13.1f}{steps / wall:9.1f}{grown / 1000:9.0f}"
         print(row)
-    print(f"steps / raw CREATE, per server CPU second: {rates[1] / rates[0]:.2f} (target ≥ 1.0)")
+    for what, target, ours_took, raw_took in (
+        ("a server CPU second", " (target ≥ 1.0)", ours.cpu, raw.cpu),
+        ("a second", "", ours.wall, raw.wall),
+    ):
+        ratios = sorted(
+            (o / ot) / (r / rt) for o, ot, r, rt in zip(ours.entities, ours_took, raw.entities, raw_took, strict=True)
+        )
+        print(
+            f"entities of steps / raw ones, {what}: {statistics.median(ratios):.2f}{target}, "
+            f"from {ratios[0]:.2f} to {ratios[-1]:.2f} over the rounds"
+        )
 
 
 if __name__ == "__main__":

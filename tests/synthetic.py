@@ -269,9 +269,7 @@ def _rng(run: str, step: int, seed: int, *more: str) -> np.random.Generator:
 
 
 def _groups(graph: Graph, rng: np.random.Generator, live: dict[int, int], seed: int, novelty: float) -> list[_Group]:
-    out: dict[int, list[Edge]] = {}
-    for e in graph.edges:
-        out.setdefault(e.source, []).append(e)
+    out = _ways_out(graph)
     groups = []
     for vertex, count in live.items():
         ways = rng if rng.random() < novelty else np.random.default_rng([vertex, seed])
@@ -285,6 +283,14 @@ def _groups(graph: Graph, rng: np.random.Generator, live: dict[int, int], seed: 
                 at = edge.target
             groups.append(_Group(vertex, tuple(line), traffic, traffic * float(rng.lognormal(-3, 1.5))))
     return groups
+
+
+@lru_cache(maxsize=64)
+def _ways_out(graph: Graph) -> dict[int, list[Edge]]:
+    out: dict[int, list[Edge]] = {}
+    for e in graph.edges:
+        out.setdefault(e.source, []).append(e)
+    return out
 
 
 def _batch_trace(
@@ -310,8 +316,8 @@ def _batch_trace(
         traffic[list(g.edges)] += g.traffic  # a walk crosses no edge twice
         mass[list(g.edges)] += g.mass
     dominant = np.zeros(count, bool)
-    for source in read:
-        out = [e.idx for e in graph.edges if e.source == source]
+    for edges in _ways_out(graph).values():
+        out = [e.idx for e in edges]
         if mass[out].max() > 0:
             dominant[out[int(mass[out].argmax())]] = True
     flow = values.lognormal(0, 1, count)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 
 from gradtrace.tracer.component_names import ancestors
 
@@ -30,13 +31,24 @@ def vertex_key(fingerprint: str, idx: int) -> str:
 
 def path_hash(fingerprint: str, vertices: Sequence[int]) -> str:
     """Hash of a path: its graph and the operators that it crosses."""
-    text = f"{fingerprint}:{','.join(map(str, vertices))}"
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return _path_hash(fingerprint, tuple(vertices))
 
 
 def route_hash(route: Sequence[str] | None) -> str:
     """Hash of a route: its tokens alone, so that runs of different models can share it."""
-    return OTHER_ROUTE if route is None else digest(list(route))
+    return OTHER_ROUTE if route is None else _route_hash(tuple(route))
+
+
+# The same paths and routes come back at nearly every step, several times in each.
+@lru_cache(maxsize=8192)
+def _path_hash(fingerprint: str, vertices: tuple[int, ...]) -> str:
+    text = f"{fingerprint}:{','.join(map(str, vertices))}"
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@lru_cache(maxsize=8192)
+def _route_hash(route: tuple[str, ...]) -> str:
+    return digest(list(route))
 
 
 def step_key(run: str, step: int) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from gradtrace.tracer.steptrace import BatchTrace, StepTrace
 from tests.queries.reference import ANSWERS as ANSWERS
 from tests.queries.reference import Rows, answers, at, finite, primary, route_of, traced
+from tests.queries.reference_paths import path_stability as path_stability
 from tests.queries.worlds import Run
 
 

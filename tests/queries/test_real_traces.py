@@ -94,7 +94,7 @@ def test_answer_equals_plain_python(asked: tuple[Library, dict[str, Run]], name:
             assert_rows(answer.rows, ANSWERS[name](runs, **answer.parameters), list(answer.columns))
             assert_typed(name, answer.rows)
             rows += len(answer.rows)
-    assert rows
+    assert rows or name == "non-finite-steps"  # of which this run has none
 
 
 def test_the_default_question_names_the_parts_of_the_lstm(asked: tuple[Library, dict[str, Run]]) -> None:
