@@ -10,7 +10,7 @@ from torch import nn
 
 from gradtrace.tracer.capture import Captured, capture
 from gradtrace.tracer.components import Recorded, recorded, watch_modules
-from gradtrace.tracer.errors import LossError, TraceError
+from gradtrace.tracer.errors import LossError, TraceError, UntraceableOperatorError
 from gradtrace.tracer.plan import Key, Options, Plan, build_plan, plan_key
 from gradtrace.tracer.recording import traceable_kernels
 from gradtrace.tracer.result import Trace
@@ -159,12 +159,16 @@ def backward(
 
 
 def explain(error: RuntimeError) -> Exception:
-    """A LossError where autograd's graph is gone; else the error itself."""
+    """A typed error where autograd's graph is gone or a parameter is sparse; else the error itself."""
     text = str(error)
     if "second time" in text or "already been freed" in text or "after they have already been freed" in text:
         return LossError(
             "The graph of this loss was freed by an earlier backward (or trace). Compute the loss again, or keep the graph "
             "with retain_graph=True."
+        )
+    if "doesn't have storage" in text:
+        return UntraceableOperatorError(
+            "A parameter is a sparse tensor; traces are defined for dense ones. Use .to_dense() and make that the parameter."
         )
     return error
 

@@ -209,6 +209,16 @@ def test_complex_numbers() -> None:
         trace(lambda: (w * w).abs().sum(), nn.ParameterDict({"w": w}))
 
 
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
+def test_sparse_numbers() -> None:
+    leaf = torch.eye(3).to_sparse_csr().requires_grad_()
+    with pytest.raises(UntraceableOperatorError, match="to_dense"):
+        trace(lambda: (leaf @ torch.ones(3, 1)).sum())
+    dense = torch.eye(3, requires_grad=True)
+    with pytest.raises(UntraceableOperatorError, match="to_dense"):
+        trace(lambda: dense.to_sparse().to_dense().sum())
+
+
 def test_an_operator_too_large_to_probe() -> None:
     a = nn.Parameter(torch.randn(600, 600))
     with pytest.raises(UntraceableOperatorError) as caught:

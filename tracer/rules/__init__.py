@@ -13,7 +13,17 @@ from gradtrace.tracer.rules.base import Context, Use
 from gradtrace.tracer.rules.contraction import CONTRACTIONS
 from gradtrace.tracer.rules.declared import declared, kind_of
 from gradtrace.tracer.rules.inplace import COPY_SLICES
-from gradtrace.tracer.rules.pairs import ELEMENTWISE, PAIRED, REDUCTIONS, elementwise, reduction, single_output
+from gradtrace.tracer.rules.norms import NORMALISED, norm
+from gradtrace.tracer.rules.pairs import (
+    ELEMENTWISE,
+    MOMENTS,
+    PAIRED,
+    REDUCTIONS,
+    elementwise,
+    moments,
+    reduction,
+    single_output,
+)
 from gradtrace.tracer.rules.probe import probed, refuse_opaque
 from gradtrace.tracer.rules.rows import ROWS
 from gradtrace.tracer.rules.selection import SELECTED, selection
@@ -40,8 +50,12 @@ def uses_of(context: Context) -> list[Use]:
         return ROWS[op](context)
     if op == "Convolution":
         return convolution.convolution(context)
-    if op in pooling.POOLS:
-        return pooling.average_pool(context)
+    if op in pooling.WINDOWED:
+        return pooling.windowed(context)
+    if op in MOMENTS:
+        return moments(context)
+    if op in NORMALISED and (normalised := norm(context)) is not None:
+        return normalised
     if op in SELECTED:
         return selection(context)
     if op in scattering.SUMS:
@@ -69,6 +83,8 @@ def uses_of(context: Context) -> list[Use]:
 _ATTRIBUTES = {
     "Addmm": ("alpha", "beta"),
     "Baddbmm": ("alpha", "beta"),
+    "Addbmm": ("alpha", "beta"),
+    "Addr": ("alpha", "beta"),
     "Addmv": ("alpha", "beta"),
     "Add": ("alpha",),
     "Sub": ("alpha",),
@@ -77,17 +93,19 @@ _ATTRIBUTES = {
     "LogSoftmax": ("dim",),
     "SafeSoftmax": ("dim",),
     "Cumsum": ("dim",),
+    "NativeBatchNorm": ("training",),
+    "NativeGroupNorm": ("group",),
     "EmbeddingBag": ("mode", "sparse", "scale_grad_by_freq"),
     "NativeLayerNorm": ("normalized_shape",),
     "NllLoss": ("reduction",),
     "Glu": ("dim",),
     "Convolution": convolution.ATTRIBUTES,
-    **dict.fromkeys(pooling.POOLS, pooling.ATTRIBUTES),
+    **dict.fromkeys(pooling.WINDOWED, pooling.ATTRIBUTES),
 }
 
 
 def attributes_of(op: str) -> tuple[str, ...]:
     """Names of the saved numbers that the rule of this operator reads: part of a plan's key."""
-    if op in REDUCTIONS:
+    if op in REDUCTIONS or op in MOMENTS:
         return ("dim", "keepdim")
     return _ATTRIBUTES.get(op, ())

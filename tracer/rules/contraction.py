@@ -39,15 +39,18 @@ def _dense(tensor: torch.Tensor) -> tuple[int, ...]:
     return own
 
 
-def _product(context: Context, left: int, right: int, names: tuple[str, str], constant: float) -> list[Use]:
-    """Uses of both factors of out[n, r, o] = Σ_i left[n, r, i] · right[n, i, o]."""
+def _product(
+    context: Context, left: int, right: int, names: tuple[str, str], constant: float, summed: bool = False
+) -> list[Use]:
+    """Uses of both factors of out[n, r, o] = Σ_i left[n, r, i] · right[n, i, o], or (`summed`) of its sum over n."""
     node = context.node
     output = context.outputs[0]
     shape = node.shapes[output]
     x_ids, y_ids = context.ids[left], context.ids[right]
     x, y = node.saved(names[0]), node.saved(names[1])
-    batched = len(shape) == 3
-    n = shape[0] if batched else 1
+    batched = len(shape) == 3 or summed
+    n = (x if x is not None else y).shape[0] if batched else 1
+    apart = 0 if summed else shape[-2] * shape[-1]
     rows, cols = shape[-2], shape[-1]
     uses = []
     if x_ids is not None and y is not None:
@@ -63,8 +66,8 @@ def _product(context: Context, left: int, right: int, names: tuple[str, str], co
                 MM,
                 sources={B: Source("saved", right, names[1], strides=strides)},
                 fields={
-                    A: -1, A_S0: rows * cols, A_SK: 1, A_SM: cols, B_S0: y_n, B_SK: y_o, B_SN: y_i, K: cols,
-                    U0: rows * cols, U1: cols, U2: 0, UK: 1,
+                    A: -1, A_S0: apart, A_SK: 1, A_SM: cols, B_S0: y_n, B_SK: y_o, B_SN: y_i, K: cols,
+                    U0: apart, U1: cols, U2: 0, UK: 1,
                 },
                 constant=constant,
             )
@@ -81,8 +84,8 @@ def _product(context: Context, left: int, right: int, names: tuple[str, str], co
                 right, output, ids.transpose(1, 2), MM,
                 sources={B: Source("saved", left, names[0], strides=strides)},
                 fields={
-                    A: -1, A_S0: rows * cols, A_SK: cols, A_SM: 1, B_S0: x_n, B_SK: x_r, B_SN: x_i, K: rows,
-                    U0: rows * cols, U1: 1, U2: 0, UK: cols,
+                    A: -1, A_S0: apart, A_SK: cols, A_SM: 1, B_S0: x_n, B_SK: x_r, B_SN: x_i, K: rows,
+                    U0: apart, U1: 1, U2: 0, UK: cols,
                 },
                 constant=constant,
             )  # fmt: skip
@@ -91,8 +94,8 @@ def _product(context: Context, left: int, right: int, names: tuple[str, str], co
                 right, output, ids, MM,
                 sources={A: Source("saved", left, names[0], strides=strides)},
                 fields={
-                    B: -1, A_S0: x_n, A_SK: x_r, A_SM: x_i, B_S0: rows * cols, B_SK: cols, B_SN: 1, K: rows,
-                    U0: rows * cols, U1: 0, U2: 1, UK: cols,
+                    B: -1, A_S0: x_n, A_SK: x_r, A_SM: x_i, B_S0: apart, B_SK: cols, B_SN: 1, K: rows,
+                    U0: apart, U1: 0, U2: 1, UK: cols,
                 },
                 constant=constant,
             )  # fmt: skip
@@ -126,6 +129,30 @@ def _addmm(context: Context) -> list[Use]:
 def _baddbmm(context: Context) -> list[Use]:
     alpha, beta = _number(context.node, "alpha"), _number(context.node, "beta")
     return _added(context, beta) + _product(context, 1, 2, ("batch1", "batch2"), alpha)
+
+
+def _addbmm(context: Context) -> list[Use]:
+    alpha, beta = _number(context.node, "alpha"), _number(context.node, "beta")
+    return _added(context, beta) + _product(context, 1, 2, ("batch1", "batch2"), alpha, summed=True)
+
+
+def _addr(context: Context) -> list[Use]:
+    """out[r, c] = v[r] · w[c], added: each scalar of a vector is read by a row or a column."""
+    node, shape = context.node, context.node.shapes[0]
+    uses = _added(context, _number(node, "beta"))
+    for slot, other, own in ((1, "vec2", (-1, 1)), (2, "vec1", (1, -1))):
+        ids = context.ids[slot]
+        if ids is None:
+            continue
+
+        def spread(node: Node, other: str = other, place: tuple[int, int] = (own[1], own[0])) -> torch.Tensor:
+            value: torch.Tensor = node.saved(other)
+            return value.view(place).expand(shape)
+
+        use = Use(slot, 0, ids.view(own).expand(shape), outs=context.out_index(), constant=_number(node, "alpha"))
+        use.sources[WEIGHTS] = Source("derived", slot, derive=spread)
+        uses.append(use)
+    return uses
 
 
 def _mv(context: Context) -> list[Use]:
@@ -191,6 +218,8 @@ CONTRACTIONS: dict[str, Callable[[Context], list[Use] | None]] = {
     "Addmm": _addmm,
     "Bmm": _mm,
     "Baddbmm": _baddbmm,
+    "Addbmm": _addbmm,
+    "Addr": _addr,
     "Mv": _mv,
     "Addmv": _addmv,
     "Cumsum": _cumsum,

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 
 from gradtrace.tracer.kernels.layout import VALUES, WEIGHTS
+from gradtrace.tracer.movement import call
 from gradtrace.tracer.rules.base import Context, Source, Use
 from gradtrace.tracer.walk import Node, as_signed
 
@@ -116,6 +117,20 @@ ELEMENTWISE = frozenset(
         "BinaryCrossEntropyWithLogits",
         "KlDiv",
         "SoftMarginLoss",
+        "Angle",
+        "I0",
+        "Bernoulli",
+        "Normal",
+        "Mvlgamma",
+        "Polygamma",
+        "SpecialEntr",
+        "SpecialErfcx",
+        "SpecialI0E",
+        "SpecialI1",
+        "SpecialI1E",
+        "SpecialLogNdtr",
+        "SpecialNdtri",
+        "SpecialXlog1Py",
         "Tap",
         "_Tap",
     ]
@@ -189,6 +204,37 @@ def reduction(context: Context) -> list[Use]:
         shape[dim] = 1
     outs = context.positions(context.node.shapes[output].numel()).view(shape).expand(ids.shape)
     return [_one_consumer(context, 0, ids, outs)]
+
+
+MOMENTS = ("VarMean", "StdMean")
+
+
+def moments(context: Context) -> list[Use]:
+    """Two reductions in one operator: each operand scalar is read by one scalar of either output."""
+    ids = context.ids[0]
+    assert ids is not None  # one operand
+    shape = list(ids.shape)
+    for dim in reduced_dims(context.node, ids.dim()):
+        shape[dim] = 1
+    uses = []
+    for output in context.outputs:
+        outs = context.positions(context.node.shapes[output].numel()).view(shape).expand(ids.shape)
+        use = Use(0, output, ids, outs=outs)
+        use.sources[WEIGHTS] = Source("derived", 0, derive=_partials_of(output, ids.shape))
+        uses.append(use)
+    return uses
+
+
+def _partials_of(output: int, shape: torch.Size) -> Callable[[Node], torch.Tensor]:
+    def derive(node: Node) -> torch.Tensor:
+        ones = [
+            torch.full(s, float(at == output), dtype=d)
+            for at, (s, d) in enumerate(zip(node.shapes, node.dtypes, strict=True))
+        ]
+        found = call(node, *ones)[0]
+        return torch.zeros(shape) if found is None else found
+
+    return derive
 
 
 def reduced_dims(node: Node, dims: int) -> list[int]:

@@ -1,6 +1,6 @@
-"""Average pooling: every output scalar is the mean of a window, so all edges are known beforehand.
+"""Average pooling and linear interpolation: every output scalar is a weighted mean of a window, known beforehand.
 
-Windows are products of one range a dimension; each dimension gives a list of (output, input) pairs.
+Windows are products of one range a dimension; each dimension gives a list of (input, output, weight).
 """
 
 from __future__ import annotations
@@ -45,26 +45,47 @@ def _adaptive(sizes: tuple[int, ...], outputs: tuple[int, ...]) -> Windows:
     return windows
 
 
-def average_pool(context: Context) -> list[Use]:
-    """Rule for AvgPool2D/3D and AdaptiveAvgPool2D/3D."""
+Pairs = list[tuple[int, int, float]]
+"""Of one dimension: (input position, output position, weight)."""
+
+
+def _pooled(node: Node, sizes: tuple[int, ...], outputs: tuple[int, ...]) -> list[Pairs]:
+    windows = _adaptive(sizes, outputs) if node.op.startswith("Adaptive") else _strided(node, sizes, outputs)
+    return [[(x, y, 1.0 / n) for y, (first, end, n) in enumerate(rows) for x in range(first, end)] for rows in windows]
+
+
+def _interpolated(node: Node, sizes: tuple[int, ...], outputs: tuple[int, ...]) -> list[Pairs]:
+    """Linear interpolation of one dimension, read off PyTorch's own kernel at work on a unit matrix."""
+    names = ("scales",) if len(sizes) == 1 else ("scales_d", "scales_h", "scales_w")[3 - len(sizes) :]
+    found = []
+    for size, count, name in zip(sizes, outputs, names, strict=True):
+        unit = torch.eye(size, dtype=torch.float64)[None]
+        matrix = torch.ops.aten.upsample_linear1d.default(
+            unit, [count], bool(node.saved("align_corners")), node.saved(name)
+        )[0]
+        found.append([(x, y, float(matrix[x, y])) for x, y in matrix.nonzero().tolist()])
+    return found
+
+
+def windowed(context: Context) -> list[Use]:
+    """Rule for average pooling and linear interpolation."""
     node, ids = context.node, context.ids[0]
     assert ids is not None  # one operand
     shape = node.shapes[0]
-    dims = 3 if "3D" in node.op else 2
+    dims = int(node.op[-2])  # "AvgPool2D"
     sizes, outputs = tuple(ids.shape[-dims:]), tuple(shape[-dims:])
-    windows = _adaptive(sizes, outputs) if node.op.startswith("Adaptive") else _strided(node, sizes, outputs)
-    override = node.saved("divisor_override")
+    by_dim = (_interpolated if node.op.startswith("Upsample") else _pooled)(node, sizes, outputs)
     at, out, weight = (
         torch.zeros(1, dtype=torch.long),
         torch.zeros(1, dtype=torch.long),
         torch.ones(1, dtype=torch.float64),
     )
-    for rows, size, count in zip(windows, sizes, outputs, strict=True):
-        pairs = [(x, y, 1.0 / n) for y, (first, end, n) in enumerate(rows) for x in range(first, end)]
+    for pairs, size, count in zip(by_dim, sizes, outputs, strict=True):
         x, y, w = (torch.tensor(column, dtype=torch.float64) for column in zip(*pairs, strict=True))
         at = (at[:, None] * size + x.long()).reshape(-1)
         out = (out[:, None] * count + y.long()).reshape(-1)
         weight = (weight[:, None] * w).reshape(-1)
+    override = node.saved("divisor_override")
     if override is not None:
         weight = torch.full_like(weight, 1.0 / as_signed(override))
     planes = ids.reshape(-1, math.prod(sizes))
@@ -79,5 +100,7 @@ def _constant(weights: torch.Tensor) -> Callable[[Node], torch.Tensor]:
     return lambda node: weights
 
 
-ATTRIBUTES = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
-POOLS = ("AvgPool2D", "AvgPool3D", "AdaptiveAvgPool2D", "AdaptiveAvgPool3D")
+ATTRIBUTES = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override", "align_corners",
+              "output_size", "scales", "scales_d", "scales_h", "scales_w")  # fmt: skip
+WINDOWED = ("AvgPool2D", "AvgPool3D", "AdaptiveAvgPool2D", "AdaptiveAvgPool3D", "UpsampleLinear1D", "UpsampleBilinear2D",
+            "UpsampleTrilinear3D")  # fmt: skip

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from gradtrace.tracer.kernels import layout as L
 from gradtrace.tracer.plan import Plan
 
-ONE = "each operand scalar once"
-LISTED = "each operand scalar once, choices read at every step"
+ONE = "every scalar edge once"
+LISTED = "every scalar edge once, choices read at every step"
 COPIES = "each copy of a broadcast operand once"
 PRODUCT = "a (max,×) product"
 ROW = "each row of the Jacobian in closed form"
