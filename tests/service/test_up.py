@@ -176,7 +176,8 @@ def test_servers_of_ones_own_are_used_and_left_alone(
         assert neo4j_server.password not in logs and valkey_server.password not in logs
         lines = [json.loads(line) for line in logs.splitlines() if line.startswith("{")]
         assert any(line["logger"].startswith("celery") and "ready" in line["message"] for line in lines)
-        assert any((line.get("run"), line.get("segment"), line.get("step")) == (run, 1, 5) for line in lines)
+        about_last = [line for line in lines if line.get("run") == run and line.get("step") == 5]
+        assert about_last and all(line["segment"] >= 1 for line in about_last)
         counts = (tmp_path / "gradtrace.prom").read_text()
         assert 'gradtrace_segments_total{outcome="finished"} 1.0' in counts
         assert 'gradtrace_steps_total{traced="no"} 5.0' in counts and "gradtrace_steps_stored_total 1.0" in counts
