@@ -88,6 +88,10 @@ def _choices(run: Run, heads: list[tuple[str, str]], parameter: str, question: s
             return [{"parameter": "*"}, {"parameter": some(first, "parameter")[0]}]
         case "parameter":
             return [{"parameter": p} for p in some(first, "parameter")]
+        case "experiment":
+            return [{"experiment": run.record.experiment}]
+        case "workload":
+            return [{"workload": None}, {"workload": run.record.workload}]
         case "order_by":
             return [{"order_by": o} for o in registry()[question].parameters["order_by"].choices]
         case "changes_only":

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import defaultdict
 from collections.abc import Mapping
 
 from gradtrace.tracer.graph import Graph
 from gradtrace.tracer.steptrace import route_text
-from tests.queries.reference import Rows, answers, traced
+from tests.queries.reference import Rows, answers, total_mass, traced
 from tests.queries.worlds import Run
 from tests.synthetic import collapse
 
@@ -74,6 +75,39 @@ def busiest_operators(runs: Mapping[str, Run], run: str, mode: str, batch: str, 
         for (name, op, component), count in crossings.items()
     ]
     rows.sort(key=lambda r: (-r["crossings"], r["operator"]))
+    return rows[:limit]
+
+
+@answers("share-across-runs")
+def share_across_runs(
+    runs: Mapping[str, Run], experiment: str, workload: str | None, mode: str, batch: str, limit: int
+) -> Rows:
+    shares: dict[str, list[float]] = defaultdict(list)
+    for run in runs.values():
+        if run.record.experiment != experiment or workload not in (None, run.record.workload):
+            continue
+        pairs = traced(run, mode, batch)
+        last = [t for s, t in pairs if s.epoch == pairs[-1][0].epoch]
+        mass: dict[str, float] = defaultdict(float)
+        total: dict[str, float] = defaultdict(float)
+        for t in last:
+            for c in t.components:
+                mass[c.component] += c.mass
+                total[c.component] += total_mass(t)
+        for name in mass.keys() - {"<model>"}:
+            shares[name].append(mass[name] / total[name] if total[name] else 0.0)
+    rows: Rows = [
+        {
+            "component": name,
+            "runs": len(held),
+            "share": statistics.fmean(held),
+            "deviation": statistics.stdev(held) if len(held) > 1 else 0.0,
+            "least": min(held),
+            "greatest": max(held),
+        }
+        for name, held in shares.items()
+    ]
+    rows.sort(key=lambda r: (-round(r["share"], 12), r["component"]))
     return rows[:limit]
 
 

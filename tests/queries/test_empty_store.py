@@ -27,7 +27,11 @@ def library(neo4j_server: ServerInfo) -> Iterator[Library]:
 @pytest.mark.parametrize("name", list(registry()))
 def test_an_empty_store_gives_empty_answers(library: Library, name: str) -> None:
     question = registry()[name]
-    given = {k: v for k, v in {"component": "embed", "parameter": "p"}.items() if k in question.parameters}
+    given = {
+        k: v
+        for k, v in {"component": "embed", "parameter": "p", "experiment": "default"}.items()
+        if k in question.parameters
+    }
     answer = library.run(name, **given)
     assert answer.columns == tuple(question.columns)
     if name == "store-size":
