@@ -87,6 +87,8 @@ def test_the_rules_hold(tree: Path) -> None:
         ("service/planted.py", "import neo4j"),
         ("service/cli/planted.py", "from neo4j import GraphDatabase"),
         ("service/planted.py", "import celery"),
+        ("service/jobs/planted.py", "from celery import Celery"),
+        ("service/jobs/planted.py", "import redis"),
         ("tests/oracle/planted.py", "import gradtrace.tracer.graph"),
     ],
 )
