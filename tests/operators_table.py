@@ -33,6 +33,10 @@ tenth of its rows against a new run, and `make test-full` all of them.
 - *not judged*: no sample is small enough, has finite gradients, and is recorded by torch on this machine.
 
 An operator that PyTorch composes of several is as dear as the dearest of them. The autograd nodes stand in forward order.
+
+A `torch.autograd.Function` of your own is probed, unless you say how its scalars depend on each other:
+`gradtrace.tracer.declare(Swish, "elementwise")`, or `"rows"` where they mix along the last dimension only. The declaration is
+checked against the function's backward.
 """
 
 
