@@ -6,7 +6,7 @@ unmarked reversal: where it would, if the middle were marked), so that a model w
 
     marked reversal     a b c # c b a .
     unmarked reversal   a b c c b a .
-    padded reversal     a b c _ _ c b a .
+    padded reversal     a b c _ _ c b a .     one or more _
     Dyck                ( [ ] ) ( ) .         brackets of n kinds; asked: which one closes
     queue copying       a b c # a b c .
 """
@@ -63,7 +63,8 @@ def draw_word(language: Language, random: Random, vocabulary: Vocabulary, length
         return _dyck(random, vocabulary, length)
     half = [random.randrange(vocabulary.symbols) for _ in range(length)]
     answer = half if language == "queue-copying" else half[::-1]
-    pause = {"unmarked-reversal": 0, "padded-reversal": random.randrange(length + 1)}.get(language, 1)
+    padding = max(random.randrange(length + 1), 1)
+    pause = {"unmarked-reversal": 0, "padded-reversal": padding}.get(language, 1)
     symbols = (*half, *[vocabulary.mark] * pause, *answer, vocabulary.end)
     return symbols, (*[False] * (length + pause), *[True] * (length + 1))
 
