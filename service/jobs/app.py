@@ -125,7 +125,6 @@ def _prepare(**_: object) -> None:
 
 @worker_process_init.connect
 def _child(**_: object) -> None:
-    stopping.in_child()
     # What workloads print goes through the log as well, for it may hold a secret.
     app().log.redirect_stdouts_to_logger(logging.getLogger("gradtrace.workload"), loglevel=logging.INFO)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import mmap
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 _flag: mmap.mmap | None = None
@@ -15,9 +17,17 @@ def prepare() -> None:
     _flag = mmap.mmap(-1, 1)
 
 
-def in_child() -> None:
-    """In a process of the pool: SIGTERM, as a whole process group gets it, means to stop at the next step's border too."""
-    signal.signal(signal.SIGTERM, _on_signal)
+@contextmanager
+def at_signal() -> Iterator[None]:
+    """In a process of the pool, during a task: SIGTERM, as a whole process group gets it, means to stop at the next step.
+
+    Outside of tasks it ends the process, as the pool wants it.
+    """
+    before = signal.signal(signal.SIGTERM, _on_signal)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def stop_all() -> None:

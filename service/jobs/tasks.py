@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from celery import shared_task
 from celery.utils.log import get_task_logger
 
+from gradtrace.service.jobs import stopping
 from gradtrace.service.jobs.gate import TicketMessage
 from gradtrace.service.jobs.limits import REAP, SEGMENT
 
@@ -36,7 +37,8 @@ def segment(run: str, fence: int) -> str:
 
     ticket = TicketMessage(run=run, fence=fence).ticket()
     try:
-        return work(ticket, _office())
+        with stopping.at_signal():
+            return work(ticket, _office())
     except GradtraceError as error:
         log.error("Run %s: %s", run, error)
         return "failed; the run waits in the store"

@@ -260,7 +260,8 @@ def _acquire(tx: ManagedTransaction, ticket: Ticket, holder: str, seconds: float
         return Denied("it was cancelled")
     if run["attempts"] >= most:
         last = run["problem"] or VANISHED
-        _finish(tx, ticket.run, "FAILED", f"no progress in {run['attempts']} attempts; the last one: {last}")
+        tries = f"{run['attempts']} attempt{'s' if run['attempts'] > 1 else ''}"
+        _finish(tx, ticket.run, "FAILED", f"no progress in {tries}; the last one: {last}")
         return Denied(f"it failed: {last}")
     values = {"status": "RUNNING", "holder": holder, "attempts": run["attempts"] + 1, "problem": None}
     taken = tx.run(_TAKE, id=ticket.run, values=values, milliseconds=int(seconds * 1000)).single(strict=True)

@@ -58,16 +58,16 @@ def test_a_worker_that_slept_through_its_lease_writes_nothing(site: Site) -> Non
     site.same(ticket.run, other, weights)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_worker_told_to_stop_puts_its_run_back(site: Site, number: signal.Signals) -> None:
-    """SIGTERM comes to the worker alone, as from `kill`; SIGINT to the whole group, as from Ctrl-C."""
+@pytest.mark.parametrize(("number", "group"), [(signal.SIGTERM, False), (signal.SIGTERM, True), (signal.SIGINT, True)])
+def test_a_worker_told_to_stop_puts_its_run_back(site: Site, number: signal.Signals, group: bool) -> None:
+    """To the worker alone, as from `kill`; to its whole group, as from Ctrl-C or a service manager."""
     site.environment |= {"SEGMENT_STEPS": "1000", "CHECKPOINT_STEPS": "1000"}
     spec = site.spec(24, pause=0.2)
     other, weights = site.undisturbed(spec)
     with Worker(site).ready() as worker:
         ticket = site.submit(spec)
         site.wait(ticket.run, until=lambda r: r.get("live_step") or 0 >= 3)
-        if number == signal.SIGINT:
+        if group:
             os.killpg(worker.process.pid, number)
         else:
             os.kill(worker.process.pid, number)

@@ -12,7 +12,7 @@ PLANTED = "pl4nted-s3cret-in-the-environment"
 @pytest.fixture
 def poisoned(site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
     monkeypatch.setenv("PLANTED_PASSWORD", PLANTED)
-    site.environment |= {"TIME_LIMIT": "12", "WORKER_MEMORY": "1200", "MAX_ATTEMPTS": "2", "LEASE_SECONDS": "3"}
+    site.environment |= {"WORKER_MEMORY": "1200", "MAX_ATTEMPTS": "2", "LEASE_SECONDS": "3"}
     return site
 
 
@@ -21,7 +21,6 @@ REASONS = {
     "exit": "no progress in 2 attempts; the last one: SystemExit: 3",
     "leave": "no progress in 2 attempts; the last one: its worker vanished without a word (killed, out of memory, or the "
     "workload ended the process)",
-    "hang": "no progress in 2 attempts; the last one: it took longer than 12 s (GRADTRACE_TIME_LIMIT)",
     "print": "no progress in 2 attempts; the last one: ValueError: **********",
 }
 
@@ -59,11 +58,18 @@ def test_progress_starts_the_count_again(site: Site) -> None:
     assert found["fence"] > 2
 
 
+def test_one_that_hangs_is_interrupted(poisoned: Site) -> None:
+    with Worker(poisoned, TIME_LIMIT="15", MAX_ATTEMPTS="1") as worker:
+        found = poisoned.wait(poisoned.submit(poisoned.spec(6, poison="hang", at=2)).run)
+        assert worker.alive()
+    reason = "no progress in 1 attempt; the last one: it took longer than 15 s (GRADTRACE_TIME_LIMIT)"
+    assert (found["status"], found["reason"]) == ("FAILED", reason)
+
+
 @pytest.mark.full
 def test_one_that_will_not_be_told_is_killed(poisoned: Site) -> None:
-    with Worker(poisoned) as worker:
-        run = poisoned.submit(poisoned.spec(6, poison="stubborn", at=2)).run
-        found = poisoned.wait(run)
+    with Worker(poisoned, TIME_LIMIT="25", MAX_ATTEMPTS="1") as worker:
+        found = poisoned.wait(poisoned.submit(poisoned.spec(6, poison="stubborn", at=2)).run)
         assert worker.alive()
     assert found["status"] == "FAILED"
-    assert found["reason"].endswith("it took longer than 12 s (GRADTRACE_TIME_LIMIT), and went on when told to stop")
+    assert found["reason"].endswith("it took longer than 25 s (GRADTRACE_TIME_LIMIT), and went on when told to stop")
