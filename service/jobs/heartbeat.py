@@ -60,7 +60,6 @@ class Heartbeat:
 
     def begin(self, done: int, steps: int) -> None:
         """Training begins after `done` of `steps` steps."""
-        self._begun, self._warned = time.monotonic(), False
         self._since, self._first = time.monotonic(), done
         self.live = {"live_step": done, "planned": steps}
 
@@ -99,7 +98,7 @@ class Heartbeat:
     def _check_time(self) -> None:
         """Note why this process is about to be killed: the workload did not even end by an exception when it had to."""
         limits = self._limits
-        if self._warned or time.monotonic() - self._begun < (limits.soft + limits.hard) / 2:
+        if self._warned or time.monotonic() - self._begun < limits.soft + (limits.hard - limits.soft) / 4:
             return
         self._warned = True
         problem = f"it took longer than {limits.soft:g} s (GRADTRACE_TIME_LIMIT), and went on when told to stop"
