@@ -14,13 +14,14 @@ import torch
 
 from gradtrace.tracer import movement
 from gradtrace.tracer.errors import UntraceableOperatorError
+from gradtrace.tracer.hooks import Hooks, Place
 from gradtrace.tracer.kernels import layout as L
 from gradtrace.tracer.movement import call
 from gradtrace.tracer.plan import BASE, Plan, encode, is_movement
 from gradtrace.tracer.rules import Context, inplace, uses_of, write_entries
 from gradtrace.tracer.rules.base import Source
 from gradtrace.tracer.rules.probe import entries
-from gradtrace.tracer.walk import Node, Walk
+from gradtrace.tracer.walk import Node, Skim, node_at
 
 
 @dataclass
@@ -32,10 +33,11 @@ class Captured:
         tensors: per pointer slot, the tensor (gradients are filled in by `finish`).
         outputs: per tensor of the plan, the gradient of its scalars, or None.
         keep: what the addresses in `uses` point into.
+        functions: the autograd nodes, by their place in the `Skim`.
     """
 
     plan: Plan
-    walk: Walk
+    functions: list[Any]
     uses: np.ndarray
     tensors: list[torch.Tensor | None]
     outputs: list[torch.Tensor | None] = field(default_factory=list)
@@ -44,18 +46,23 @@ class Captured:
     arrived: dict[int, list[Any]] = field(default_factory=dict)
     handles: list[Any] = field(default_factory=list)
     ids: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict)
-    recorded: dict[Any, int] = field(default_factory=dict)
+    hooks: Hooks | None = None
 
     def find(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """Ids of the scalars of a recorded tensor or leaf, in its shape; None if this step did not record it."""
         if tensor.grad_fn is None:
             index = self.plan.leaf_of.get(id(tensor))
             return None if index is None else self.plan.ids[(index, 0)]
-        index = self.recorded.get(tensor.grad_fn)
-        if index is None:
+        if tensor.grad_fn not in self.functions:
             return None
+        index = self.plan.position[self.functions.index(tensor.grad_fn)]
         place = (index, tensor.output_nr)
         return self.ids.get(place, self.plan.ids.get(place))
+
+    @property
+    def doubled(self) -> bool:
+        """Whether some operator works in float64; all is then traced in it."""
+        return any(g is not None and g.dtype is torch.float64 for g in self.outputs[self.plan.arrays.leaves :])
 
     def _consistent(self, gradients: dict[int, tuple[Any, Any]]) -> bool:
         """Whether Σ w·g_u = g_v held, in sum over each operator's output (looked at once a structure).
@@ -93,26 +100,30 @@ class Captured:
             handle.remove()
         self.handles.clear()
         gradients = {index: _only(caught) for index, caught in self.caught.items()}
+        hooks = self.hooks
+        assert hooks is not None  # `capture` chose them
+
+        def seen(place: Place) -> torch.Tensor | None:
+            sides = gradients[place[0]][place[1]]
+            found: torch.Tensor | None = sides[place[2]] if sides is not None else None
+            return _solid(found)
+
         for slot, capture in enumerate(self.plan.captures):
             if capture.source.take == "gradient":
-                inputs = gradients[capture.node][0]
-                self.tensors[slot] = _solid(inputs[capture.source.slot]) if inputs is not None else None
-        leaves = self.plan.arrays.leaves
-        for tensor, (index, output) in enumerate(self.plan.tensors):
-            if tensor < leaves:
+                self.tensors[slot] = seen(hooks.operands[(capture.node, capture.source.slot)])
+        for tensor, place in enumerate(hooks.outputs):
+            if place is None:
                 parts = [g for a in self.plan.aliases[tensor] for (g,) in self.arrived[a] if _solid(g) is not None]
                 total = parts[0] if parts else None
                 for part in parts[1:]:
                     total = total + part.reshape(total.shape)  # type: ignore[union-attr]  # parts[0] exists here
                 self.outputs.append(total)
             else:
-                made = gradients.get(index, (None, None))[1]
-                self.outputs.append(_solid(made[output]) if made is not None else None)
+                self.outputs.append(seen(place))
         if self.plan.consistent is None:
             self.plan.consistent = self._consistent(gradients)
         self.caught.clear()
         self.arrived.clear()
-        self.walk = Walk([], 0, (0, 0))
 
 
 def _solid(gradient: torch.Tensor | None) -> torch.Tensor | None:
@@ -126,32 +137,48 @@ def _only(caught: dict[Any, Any]) -> tuple[Any, Any]:
     return None, None
 
 
-def capture(plan: Plan, walk: Walk) -> Captured:
+class _Nodes:
+    """Nodes of this recording by the plan's numbers, made when they are asked for."""
+
+    def __init__(self, plan: Plan, skimmed: Skim) -> None:
+        self._plan, self._skimmed = plan, skimmed
+        self._made: dict[int, Node] = {}
+
+    def __getitem__(self, index: int) -> Node:
+        if index not in self._made:
+            self._made[index] = node_at(self._skimmed, self._plan.order[index], self._plan.position)
+        return self._made[index]
+
+
+def capture(plan: Plan, skimmed: Skim) -> Captured:
     """Take what the plan needs of this recording and hook its nodes; to be called before the backward."""
-    nodes = walk.nodes
-    held = Captured(plan, walk, plan.arrays.uses.copy(), [None] * len(plan.captures))
-    held.recorded = {node.fn: node.index for node in nodes}
+    nodes = _Nodes(plan, skimmed)
+    functions = skimmed.functions
+    held = Captured(plan, functions, plan.arrays.uses.copy(), [None] * len(plan.captures))
     partials: dict[int, tuple[torch.Tensor | None, ...]] = {}
     for slot, wanted in enumerate(plan.captures):
-        held.tensors[slot] = take(nodes[wanted.node], wanted.source, partials)
+        source = wanted.source
+        if source.take == "saved":
+            value = getattr(functions[plan.order[wanted.node]], "_saved_" + source.name, None)
+            held.tensors[slot] = value if isinstance(value, torch.Tensor) else None
+        elif source.take != "gradient":
+            held.tensors[slot] = take(nodes[wanted.node], source, partials)
     if plan.by_data or plan.rewritten:
         _refresh(held, nodes, partials)
-    for index in plan.operators:
+    held.hooks = plan.hooks if plan.consistent else plan.all_hooks
+    for index in held.hooks.nodes:
         found: dict[Any, Any] = {}
         held.caught[index] = found
-        held.handles.append(nodes[index].fn.register_hook(found.__setitem__))
-    for node in nodes[: walk.leaves]:
+        held.handles.append(functions[plan.order[index]].register_hook(found.__setitem__))
+    for index in range(plan.leaf_nodes):
         arrived: list[Any] = []
-        held.arrived[node.index] = arrived
-        held.handles.append(node.fn.register_prehook(arrived.append))
+        held.arrived[index] = arrived
+        held.handles.append(functions[plan.order[index]].register_prehook(arrived.append))
     return held
 
 
 def take(node: Node, source: Source, partials: dict[int, tuple[torch.Tensor | None, ...]]) -> torch.Tensor | None:
-    """The tensor that a source names, as far as it is known before the backward."""
-    if source.take == "saved":
-        value = node.saved(source.name)
-        return value.detach() if isinstance(value, torch.Tensor) else None
+    """The tensor that a source has worked out before the backward, or None."""
     if source.take == "derived":
         assert source.derive is not None  # "derived" sources say how
         return source.derive(node).detach()
@@ -177,7 +204,7 @@ def whole(node: Node, partials: torch.Tensor, count: int) -> torch.Tensor:
     return partials
 
 
-def _refresh(held: Captured, nodes: list[Node], partials: dict[int, tuple[torch.Tensor | None, ...]]) -> None:
+def _refresh(held: Captured, nodes: _Nodes, partials: dict[int, tuple[torch.Tensor | None, ...]]) -> None:
     """Work out anew where scalars go wherever integer or boolean tensors, or probing, decide it."""
     plan = held.plan
     ids = dict(plan.ids)

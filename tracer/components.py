@@ -13,8 +13,9 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules import module as module_hooks
@@ -26,8 +27,7 @@ _KEPT = 1 << 17
 """Marks kept for a loss that is traced after it was recorded."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where an operator was recorded: the innermost component and which of its calls (0, 1, …) it was."""
 
     path: str | None
@@ -130,6 +130,12 @@ class Recorded:
     numbers: list[int]
     places: list[Place]
     roles: dict[str, str | None]
+
+    def all_places(self, sequences: list[int]) -> tuple[Place, ...]:
+        """Where the operators with these sequence numbers were recorded."""
+        found = np.searchsorted(np.array(self.numbers, np.int64), np.array(sequences, np.int64), side="right") - 1
+        places = self.places
+        return tuple(places[at] if at >= 0 else OUTSIDE for at in found.tolist())
 
     def place(self, sequence: int) -> Place:
         """Where the operator with this sequence number was recorded."""

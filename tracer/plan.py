@@ -18,14 +18,16 @@ from gradtrace.tracer import movement
 from gradtrace.tracer.components import Recorded
 from gradtrace.tracer.errors import BudgetError, LossError, UntraceableOperatorError
 from gradtrace.tracer.graph import Graph
+from gradtrace.tracer.hooks import Hooks, every_hook, fewest_hooks
 from gradtrace.tracer.kernels import layout as L
-from gradtrace.tracer.kernels.passes import PlanArrays
+from gradtrace.tracer.kernels.state import PlanArrays
 from gradtrace.tracer.maps import IndexMap, Positions, fixed_map, joint_maps, sources_of
 from gradtrace.tracer.rules import Context, Use, attributes_of, inplace, uses_of
 from gradtrace.tracer.rules.base import Source
 from gradtrace.tracer.rules.inplace import COPY_SLICES
-from gradtrace.tracer.structure import Layout, describe
-from gradtrace.tracer.walk import Node, Walk
+from gradtrace.tracer.structure import Ancestry, Layout, ancestry, describe
+from gradtrace.tracer.walk import ACCUMULATE, Node, Skim, Walk, node_at, op_name
+from gradtrace.tracer.workspace import Workspace
 
 Key = tuple[Any, ...]
 BASE = -1
@@ -68,7 +70,20 @@ class Capture:
 
 @dataclass
 class Plan:
-    """See the module's docstring. Node numbers are positions in a `Walk` of equal key."""
+    """See the module's docstring. Node numbers are positions in a `Walk` of equal key.
+
+    Attributes:
+        learnt: int64, plan tensors of the parameters that are traced; leaf_costs: float64, products that each takes part in.
+        leaf_scalars: scalars of all leaves: their ids come first.
+        most_tracked: scalars of the largest tensor of which candidate components are watched.
+        strides: per capture, the layout in which the compiled code reads it (None: contiguous).
+        vertex_of: int32, per tensor.
+        order: per node number, its position in a `Skim` of equal key; position: the reverse.
+        leaf_nodes: how many nodes are leaves.
+        all_hooks, hooks: where gradients are caught, the first time and once they were found to add up.
+        consistent: whether Σ w·g = g held when it was looked at; None before.
+        workspace: arrays that steps use again; None while a step has them.
+    """
 
     options: Options
     arrays: PlanArrays
@@ -87,7 +102,21 @@ class Plan:
     shapes: list[tuple[int, ...]]
     leaf_of: dict[int, int]
     operands: dict[int, list[tuple[int, tuple[int, int]]]]
+    learnt: np.ndarray
+    leaf_scalars: int
+    leaf_costs: np.ndarray
+    most_tracked: int
+    strides: list[tuple[int, ...] | None]
+    vertex_of: np.ndarray
+    ancestry: Ancestry
+    order: list[int]
+    position: list[int]
+    leaf_nodes: int
+    all_hooks: Hooks
+    hooks: Hooks
+    unread: dict[int, int] = field(default_factory=dict)
     consistent: bool | None = None
+    workspace: Workspace | None = None
 
     @property
     def graph(self) -> Graph:
@@ -95,19 +124,32 @@ class Plan:
         return self.layout.graph
 
 
-def plan_key(walk: Walk, recorded: Recorded) -> Key:
+def plan_key(skimmed: Skim, recorded: Recorded) -> Key:
     """Equal for two recordings exactly if one plan serves both."""
-    parts: list[Any] = [walk.root]
-    for node in walk.nodes:
-        if node.variable is not None:
-            parts.append((id(node.variable), node.variable.data_ptr(), node.shapes[0]))
+    parts: list[Any] = []
+    for at, (fn, name) in enumerate(zip(skimmed.functions, skimmed.names, strict=True)):
+        if name == ACCUMULATE:
+            variable = fn.variable
+            parts.append((id(variable), variable.data_ptr(), variable.shape))
             continue
-        op = node.op
-        numbers = tuple(node.saved(name) for name in movement.ATTRIBUTES.get(op) or attributes_of(op))
-        if op == COPY_SLICES:
-            numbers = inplace.signature(node)
-        parts.append((op, node.inputs, tuple(node.shapes), numbers, recorded.place(node.sequence)))
-    return tuple(parts)
+        read = _READ.get(name)
+        if read is None:
+            op = op_name(name)
+            read = _READ[name] = tuple("_saved_" + n for n in movement.ATTRIBUTES.get(op) or attributes_of(op))
+        parts += [tuple(m.shape) for m in fn._input_metadata]
+        if read:
+            parts.append(tuple([getattr(fn, n, None) for n in read]))
+        elif name.endswith(COPY_SLICES):
+            parts.append(inplace.signature(node_at(skimmed, at, range(len(skimmed.names)))))
+    ranks = np.argsort(np.array(skimmed.numbers, np.int64), kind="stable").tobytes()
+    return (
+        tuple(skimmed.names), tuple(skimmed.upstream), skimmed.output, ranks, tuple(parts),
+        recorded.all_places(skimmed.numbers),
+    )  # fmt: skip
+
+
+_READ: dict[str, tuple[str, ...]] = {}
+"""Attributes, by node name, whose values are part of a key."""
 
 
 def is_movement(node: Node) -> bool:
@@ -158,9 +200,14 @@ class _Builder:
             [(r.tensor, r.node, r.use.slot) for r in self.records], self.operators, loss_tensor, self._producer,
             self._leaf_behind,
         )  # fmt: skip
+        arrays = self._arrays(bases, layout, loss, loss_tensor)
+        asked = [(c.node, c.source.slot) for c in self.captures if c.source.take == "gradient"]
+        hooking = (self.operators, self.tensors, self.leaf_tensors, asked)
+        learnt = np.array([p.tensor for p in layout.parameters if p.tensor is not None], np.int64)
         return Plan(
-            self.options, self._arrays(bases, layout, loss, loss_tensor), self.records, self.captures, self.operators,
-            self.by_data, self.refresh, self.ids, self.tensors, self.aliases, self.positions, layout, self.probed, self.rewritten,
+            self.options, arrays, self.records, self.captures, self.operators,
+            self.by_data, self.refresh, self.ids, self.tensors, self.aliases, self.positions, layout, self.probed,
+            self.rewritten,
             [tuple(self.nodes[n].shapes[o]) for n, o in self.tensors],
             {id(n.variable): n.index for n in self.nodes[: self.walk.leaves]},
             {
@@ -171,6 +218,18 @@ class _Builder:
                 ]
                 for n in self.operators
             },
+            learnt,
+            int(arrays.base[self.leaf_tensors]) if self.leaf_tensors < len(bases) else int(bases[-1]) + int(arrays.size[-1]),
+            np.array([products(int(t), arrays) for t in learnt], np.float64),
+            int(arrays.size[arrays.track].max(initial=1)),
+            [capture.source.strides for capture in self.captures],
+            np.array(layout.vertex_of_tensor, np.int32),
+            ancestry(layout),
+            self.walk.order,
+            [int(p) for p in np.argsort(np.array(self.walk.order))],
+            self.walk.leaves,
+            every_hook(*hooking),
+            fewest_hooks(self.walk, *hooking),
         )  # fmt: skip
 
     def _count_scalars(self) -> int:
@@ -360,10 +419,12 @@ class _Builder:
         order = np.argsort(owners, kind="stable")
         starts = np.searchsorted(owners[order], np.arange(count + 1))
         comp_inner, comp_count, comp_table = layout.component_arrays()
+        ops, targets = (np.ascontiguousarray(uses[:, column]) for column in (L.OP, L.TARGET))
+        constants = np.array([r.use.constant for r in self.records], np.float64)
         return PlanArrays(
             bases, np.array([self._numel(t) for t in self.tensors], np.int64), starts.astype(np.int64),
-            order.astype(np.int64), uses, np.array([r.use.constant for r in self.records], np.float64), comp_inner,
-            comp_count, comp_table, self._tracked(owners, uses, comp_count, comp_table), self.leaf_tensors, loss, loss_tensor,
+            order.astype(np.int64), uses, ops, targets, owners, constants, comp_inner, comp_count,
+            comp_table, self._tracked(owners, uses, comp_count, comp_table), self.leaf_tensors, loss, loss_tensor,
         )  # fmt: skip
 
     def _tracked(self, owners: np.ndarray, uses: np.ndarray, count: np.ndarray, table: np.ndarray) -> np.ndarray:
@@ -385,6 +446,12 @@ class _Builder:
             )
             track[owner] = len(members) > 1 and not aligned
         return track
+
+
+def products(tensor: int, arrays: PlanArrays) -> float:
+    """Products that the scalars of a tensor take part in, over all its uses."""
+    rows = arrays.uses[arrays.use_list[arrays.use_start[tensor] : arrays.use_start[tensor + 1]]]
+    return float((rows[:, L.D0] * rows[:, L.D1] * rows[:, L.D2] * np.maximum(rows[:, L.K], 1)).sum())
 
 
 def encode(use: Use, positions: Positions) -> tuple[np.ndarray, list[torch.Tensor]]:

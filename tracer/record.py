@@ -16,7 +16,7 @@ from gradtrace.tracer.recording import traceable_kernels
 from gradtrace.tracer.result import Trace
 from gradtrace.tracer.solve import solve
 from gradtrace.tracer.steptrace import MODES
-from gradtrace.tracer.walk import check_loss, walk
+from gradtrace.tracer.walk import check_loss, skim, walk
 
 Modes = str | Sequence[str]
 
@@ -133,21 +133,18 @@ def backward(
 
     Without `run` the gradients of the leaves are worked out aside: `.grad` and accumulation hooks stay untouched.
     """
-    walked = walk(loss)
+    skimmed = skim(loss)
     try:
-        key = (plan_key(walked, marks), options, id(model))
-        plan = plans.get(key, lambda: build_plan(walked, marks, model, options))
-        captured = capture(plan, walked)
+        key = (plan_key(skimmed, marks), options, id(model))
+        plan = plans.get(key, lambda: build_plan(walk(skimmed), marks, model, options))
+        captured = capture(plan, skimmed)
     except RuntimeError as error:
         raise explain(error) from error
     try:
         if run is None:
-            leaves = walked.nodes[: walked.leaves]
-            found = torch.autograd.grad(
-                loss, [node.variable for node in leaves if node.variable is not None], allow_unused=True
-            )
-            for node, gradient in zip(leaves, found, strict=True):
-                captured.arrived[node.index] = [(gradient,)]
+            leaves = [skimmed.functions[at].variable for at in plan.order[: plan.leaf_nodes]]
+            for index, gradient in enumerate(torch.autograd.grad(loss, leaves, allow_unused=True)):
+                captured.arrived[index] = [(gradient,)]
         else:
             run()
     except RuntimeError as error:

@@ -139,8 +139,8 @@ class Trace:
         if tensor is None:
             return None
         ids = int(solved.plan.base[tensor]) + flat
-        rows = solved.trace_rows(ids)
-        columns = solved.columns[rows]
+        solved.grow(np.array([ids], np.int64))
+        columns = solved.tree.trace(solved.tree.row_of(ids))
         if columns[0, tree.LENGTH] < 0:
             return None
         return self._as_path(solved, columns, tensor, flat)
@@ -183,8 +183,7 @@ class Trace:
         )
 
     def _gradient(self, solved: Solved, tensor: int, index: int) -> float:
-        gradient = solved.gradients[tensor]
-        return 0.0 if gradient is None else float(gradient[index]) / self._scale
+        return solved.gradient(tensor, index) / self._scale
 
     def components(self, mode: str | None = None) -> Table:
         """Rows: component, share, mass, traffic, visits, own, foreign, contested, won, flow."""

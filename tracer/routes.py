@@ -15,19 +15,34 @@ def collapse(crossed: Sequence[str]) -> tuple[str, ...]:
     ('embed', '(', 'recurrent', 'output_gate', ')+', 'head')
     """
     tokens: list[Token] = list(crossed)
+    if len(set(tokens)) == len(tokens):
+        return tuple(crossed)
     changed = True
     while changed:
         changed = False
         length = 1
+        possible = _spans(tokens)
         while 2 * length <= len(tokens):
+            if length not in possible:
+                length += 1
+                continue
             shorter = _pass(tokens, length)
             if shorter is not None:
                 tokens = shorter
                 changed = True
+                possible = _spans(tokens)
                 if length > 1:
                     break  # a shorter block may have become possible
             length += 1
     return tuple(flatten(tokens))
+
+
+def _spans(tokens: list[Token]) -> set[int]:
+    """Lengths that a repeated block can have: distances between equal tokens."""
+    places: dict[Token, list[int]] = {}
+    for at, token in enumerate(tokens):
+        places.setdefault(token, []).append(at)
+    return {b - a for found in places.values() for i, a in enumerate(found) for b in found[i + 1 :]}
 
 
 def _pass(tokens: list[Token], length: int) -> list[Token] | None:

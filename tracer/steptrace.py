@@ -6,7 +6,9 @@ masses are unscaled (a gradient scaler's factor is taken out).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar, overload
 
 import numpy as np
 
@@ -15,6 +17,52 @@ from gradtrace.tracer.graph import Graph
 MODES = ("greedy", "maxprod")
 BATCHES = ("training", "probe")
 ALL_PARAMETERS = "*"
+
+_T = TypeVar("_T")
+
+
+class OnDemand(Sequence[_T]):
+    """A sequence that is worked out when it is first looked at: most paths of a step are only counted.
+
+    Equal to the tuple of its elements.
+    """
+
+    __slots__ = ("_known", "_make")
+
+    def __init__(self, make: Callable[[], tuple[_T, ...]]) -> None:
+        self._make: Callable[[], tuple[_T, ...]] | None = make
+        self._known: tuple[_T, ...] = ()
+
+    @property
+    def _values(self) -> tuple[_T, ...]:
+        if self._make is not None:
+            self._known, self._make = self._make(), None
+        return self._known
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __iter__(self) -> Iterator[_T]:
+        return iter(self._values)
+
+    @overload
+    def __getitem__(self, at: int) -> _T: ...
+    @overload
+    def __getitem__(self, at: slice) -> tuple[_T, ...]: ...
+    def __getitem__(self, at: int | slice) -> _T | tuple[_T, ...]:
+        return self._values[at]
+
+    def __eq__(self, other: object) -> bool:
+        return self._values == (other._values if isinstance(other, OnDemand) else other)
+
+    def __hash__(self) -> int:
+        return hash(self._values)
+
+    def __repr__(self) -> str:
+        return repr(self._values)
+
+    def __reduce__(self) -> tuple[type[tuple[_T, ...]], tuple[tuple[_T, ...]]]:
+        return tuple, (self._values,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +86,9 @@ class DominantPath:
 
     scalar: int
     vertices: tuple[int, ...]
-    index: tuple[int, ...]
-    weight: tuple[float, ...]
-    gradient: tuple[float, ...]
+    index: Sequence[int]
+    weight: Sequence[float]
+    gradient: Sequence[float]
     parameter_gradient: float
     mass: float
     share: float

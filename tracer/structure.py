@@ -39,7 +39,7 @@ class Layout:
         parts: per tensor, the component numbers of its blocks (-1: none) and the number of scalars in a block.
         parameters: parameter tensors in the model's order.
         vertex_of_tensor: vertex index of every tensor.
-        edge_of: per record, its edge.
+        edge_of: per record, its edge; edge_sources: per edge, the vertex it leaves.
         aliases: further names of tied parameters → the first name.
         groups: per group (a block of a parameter), (parameter position, component path or None).
     """
@@ -55,6 +55,7 @@ class Layout:
     group_inner: np.ndarray
     aliases: dict[str, str]
     edge_of: np.ndarray
+    edge_sources: np.ndarray
 
     def component_arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(scalars in a block, number of blocks, component numbers [tensors, MAX_BLOCKS]) for the compiled code."""
@@ -66,6 +67,51 @@ class Layout:
             np.array([len(numbers) for numbers, _ in self.parts], np.int64),
             table,
         )
+
+
+@dataclass(frozen=True)
+class Ancestry:
+    """Which components contain which, as the compiled code reads it: entry e is listed[start[e] : start[e + 1]].
+
+    Attributes:
+        start, listed: element e > 0 of a sequence (component number e - 1) → positions in `graph.components` of that component and
+            its ancestors; element 0 → none.
+        owner_start, owners: likewise, group → components that contain the parameters of the group.
+        entered_edge, entered: pairs of an operator edge and a component that it leads into from outside (parameters count as
+            outside).
+    """
+
+    start: np.ndarray
+    listed: np.ndarray
+    owner_start: np.ndarray
+    owners: np.ndarray
+    entered_edge: np.ndarray
+    entered: np.ndarray
+
+
+def ancestry(layout: Layout) -> Ancestry:
+    """Work out who contains whom, once a plan."""
+    number = {c.path: at for at, c in enumerate(layout.graph.components)}
+
+    def listed(names: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray]:
+        found = [[number[a] for a in ancestors(n)] if n is not None else [] for n in names]
+        return np.cumsum([0] + [len(f) for f in found]).astype(np.int64), np.array(
+            [c for f in found for c in f], np.int64
+        )
+
+    pairs = []
+    vertices = layout.graph.vertices
+    for edge in layout.graph.edges:
+        target, source = vertices[edge.target], vertices[edge.source]
+        if target.component is None:
+            continue
+        outside = source.kind not in ("operator", "loss") or source.component is None
+        beneath = () if outside else ancestors(source.component or "")
+        pairs += [(edge.idx, number[path]) for path in ancestors(target.component) if path not in beneath]
+    crossing = np.array(pairs, np.int64).reshape(-1, 2)
+    return Ancestry(
+        *listed([None, *layout.paths]), *listed([owner for _, owner in layout.groups]), crossing[:, 0], crossing[:, 1]
+    )
 
 
 def describe(
@@ -171,6 +217,7 @@ def describe(
         group_inner,
         aliases_of(model, walk, tensors, aliases, names),
         np.array([edge_at[key] for key in keys], np.int64),
+        np.array([edge.source for edge in made], np.int64),
     )
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from gradtrace.tracer.component_names import ancestors
+from gradtrace.tracer.graph import Graph
 from gradtrace.tracer.kernels import tree
-from gradtrace.tracer.kernels.component_sets import COUNT
 from gradtrace.tracer.kernels.passes import mark_read
-from gradtrace.tracer.kernels.shares import component_totals, visits_of
+from gradtrace.tracer.kernels.shares import STRONGEST
 from gradtrace.tracer.plan import Plan
 from gradtrace.tracer.routes import collapse
 from gradtrace.tracer.solve import Solved
@@ -20,6 +21,7 @@ from gradtrace.tracer.steptrace import (
     BatchTrace,
     ComponentShare,
     DominantPath,
+    OnDemand,
     ParameterTrace,
     RouteShare,
 )
@@ -50,19 +52,19 @@ def summarise(
 
     peak = np.zeros(edges)
     np.maximum.at(peak, plan.layout.edge_of, solved.peak * unscaled)
-    flow = by_edge(solved.flow)
+    flow = by_edge(solved.flow * unscaled)
     mass = by_edge(solved.use_mass * unscaled)
     return BatchTrace(
         mode=solved.mode,
         batch=batch,
         graph=plan.graph,
         loss=loss,
-        flow=flow * unscaled,
+        flow=flow,
         peak=peak,
         traffic=by_edge(solved.use_traffic),
         mass=mass,
         dominant=dominant_edges(plan, mass),
-        non_finite=solved.non_finite or not math.isfinite(loss),
+        non_finite=solved.any_non_finite or not math.isfinite(loss),
         parameters=parameter_rows(solved, unscaled, batch_size),
         components=component_rows(solved, flow, unscaled),
         routes=route_rows(solved, unscaled, top_routes),
@@ -72,7 +74,7 @@ def summarise(
 
 def dominant_edges(plan: Plan, mass: np.ndarray) -> np.ndarray:
     """Per edge, whether it carries the most mass out of its source (ties: the first; none where all mass is 0)."""
-    sources = np.array([e.source for e in plan.graph.edges], np.int64)
+    sources = plan.layout.edge_sources
     order = np.lexsort((np.arange(mass.size), -mass, sources))
     first = np.ones(mass.size, np.bool_)
     first[1:] = sources[order][1:] != sources[order][:-1]
@@ -83,221 +85,200 @@ def dominant_edges(plan: Plan, mass: np.ndarray) -> np.ndarray:
 
 def parameter_rows(solved: Solved, unscaled: float, batch_size: int | None) -> tuple[ParameterTrace, ...]:
     """One row a parameter tensor, strongest path included."""
+    layout = solved.captured.plan.layout
+    live = solved.parameters[:, STRONGEST] >= 0
+    solved.grow(
+        (solved.plan.base[solved.captured.plan.learnt] + solved.parameters[:, STRONGEST].astype(np.int64))[live]
+    )
+    found = iter(zip(solved.parameters.tolist(), solved.non_finite.tolist(), strict=True))
     rows = []
-    for info in solved.captured.plan.layout.parameters:
+    for info in layout.parameters:
         if info.tensor is None:
             unread = math.prod(info.shape)
             rows.append(ParameterTrace(info.name, info.vertex, info.shape, 0, 0.0, 0, unread, 0, None))
             continue
-        base, size = int(solved.plan.base[info.tensor]), int(solved.plan.size[info.tensor])
-        live = solved.traffic[base : base + size] > 0
-        mass = solved.mass[base : base + size]
-        traffic = int(live.sum())
-        unread = 0
-        if traffic < size:
-            read = np.zeros(size, np.uint8)
-            mark_read(info.tensor, solved.plan, read)
-            unread = int((read == 0).sum())
-        gradient = solved.gradients[info.tensor]
-        non_finite = 0 if gradient is None else int((~np.isfinite(gradient)).sum())
-        total = float(mass[live].sum())
+        (traffic, total, scalar, path), non_finite = next(found)
+        size = int(solved.plan.size[info.tensor])
+        unread = unread_scalars(solved, info.tensor) if traffic < size else 0
         strongest = None
         if traffic:
-            scalar = int(np.where(live, mass, -1.0).argmax())
-            strongest = dominant_path(solved, info, scalar, total, unscaled, batch_size)
+            strongest = dominant_path(solved, info, int(scalar), int(path), total, unscaled, batch_size)
         rows.append(
             ParameterTrace(
-                info.name, info.vertex, info.shape, traffic, total * unscaled, size - traffic - unread, unread, non_finite,
-                strongest,
+                info.name, info.vertex, info.shape, int(traffic), total * unscaled, size - int(traffic) - unread, unread,
+                non_finite, strongest,
             )
         )  # fmt: skip
     return tuple(rows)
 
 
+def unread_scalars(solved: Solved, tensor: int) -> int:
+    """Scalars of a leaf that no operator read: decided by the structure, unless data chooses what is read."""
+    plan = solved.captured.plan
+    if tensor not in plan.unread or plan.by_data:
+        read = np.zeros(int(solved.plan.size[tensor]), np.uint8)
+        mark_read(tensor, solved.plan, read)
+        plan.unread[tensor] = int((read == 0).sum())
+    return plan.unread[tensor]
+
+
 def dominant_path(
-    solved: Solved, info: ParameterInfo, scalar: int, total: float, unscaled: float, batch_size: int | None
+    solved: Solved, info: ParameterInfo, scalar: int, path: int, total: float, unscaled: float, batch_size: int | None
 ) -> DominantPath | None:
     """The trace of one scalar of a parameter, or None if it breaks off (underflow on the way)."""
     assert info.tensor is not None  # unread parameters have no traces
-    plan, layout = solved.plan, solved.captured.plan.layout
-    start = int(plan.base[info.tensor]) + scalar
-    rows = solved.trace_rows(start)
-    columns = solved.columns[rows]
-    if columns[0, tree.LENGTH] < 0:
+    row = solved.tree.row_of(int(solved.plan.base[info.tensor]) + scalar)
+    first = solved.tree.columns[row]
+    if first[tree.LENGTH] < 0:
         return None
-    ids = columns[1:, tree.ID].astype(np.int64)
-    tensors = np.searchsorted(plan.base, ids, side="right") - 1
-    index = ids - plan.base[tensors]
-    gradients = [gradient_at(solved, int(t), int(i)) * unscaled for t, i in zip(tensors, index, strict=True)]
-    own = gradient_at(solved, info.tensor, scalar) * unscaled
-    vertices = tuple(layout.vertex_of_tensor[t] for t in tensors)
-    log_product = float(columns[0, tree.LOG_PRODUCT])
+    vertices = path_vertices(solved, path)
+    own = float(first[tree.GRADIENT]) * unscaled
     mass = abs(own) if math.isfinite(own) else 0.0
-    example, time = place_of(solved, vertices, index, batch_size)
+    example, time = place_of(solved, path, vertices, row, batch_size)
     return DominantPath(
         scalar=scalar,
         vertices=vertices,
-        index=tuple(index.tolist()),
-        weight=tuple(columns[:-1, tree.PARTIAL].tolist()),
-        gradient=tuple(gradients),
+        index=OnDemand(partial(solved.tree.index, row)),
+        weight=OnDemand(partial(solved.tree.weight, row)),
+        gradient=OnDemand(partial(solved.tree.gradient, row, unscaled)),
         parameter_gradient=own,
         mass=mass,
         share=mass / (total * unscaled) if total else 0.0,
-        margin=float(columns[0, tree.LEAST_MARGIN]),
+        margin=float(first[tree.LEAST_MARGIN]),
         # Both in units of the unscaled loss: the product of partials never saw the scaler.
-        concentration=math.exp(log_product - math.log(mass)) if mass else math.inf,
+        concentration=math.exp(float(first[tree.LOG_PRODUCT]) - math.log(mass)) if mass else math.inf,
         example=example,
         time=time,
     )
 
 
-def gradient_at(solved: Solved, tensor: int, index: int) -> float:
-    """The gradient of one scalar; 0 where autograd had none."""
-    gradient = solved.gradients[tensor]
-    return 0.0 if gradient is None else float(gradient[index])
+def path_vertices(solved: Solved, path: int) -> tuple[int, ...]:
+    """The operators of a path by its number; worked out once as long as the workspace keeps its tables."""
+    known = solved.vertices.get(path)
+    if known is None:
+        parent, element = solved.paths[2], solved.paths[3]
+        crossed = []
+        at = path
+        while at:
+            crossed.append(int(element[at]))
+            at = parent[at]
+        known = solved.vertices[path] = tuple(crossed)
+    return known
 
 
 def place_of(
-    solved: Solved, vertices: tuple[int, ...], index: np.ndarray, batch_size: int | None
+    solved: Solved, path: int, vertices: tuple[int, ...], row: int, batch_size: int | None
 ) -> tuple[int | None, int | None]:
-    """(example, time step) of a path: of its first operator that repeats, else by the batch size alone."""
-    graph = solved.captured.plan.graph
-    for vertex, flat in zip(vertices, index.tolist(), strict=True):
+    """(example, time step) of a trace: at its first operator that repeats, else by the batch size alone."""
+    key = (path, batch_size)
+    if key not in solved.places:
+        solved.places[key] = telling_hop(solved.captured.plan.graph, vertices, batch_size)
+    hop, inner, time = solved.places[key]
+    if hop is None:
+        return None, time
+    for _ in range(hop + 1):
+        row = int(solved.tree.columns[row, tree.AFTER])
+    scalar = int(solved.tree.columns[row, tree.ID])
+    tensor = int(np.searchsorted(solved.plan.base, scalar, side="right")) - 1
+    return (scalar - int(solved.plan.base[tensor])) // inner, time
+
+
+def telling_hop(graph: Graph, vertices: tuple[int, ...], batch_size: int | None) -> tuple[int | None, int, int | None]:
+    """(hop at which a path tells its example or None, scalars of one example there, time step) of a path."""
+    by_size: int | None = None
+    for hop, vertex in enumerate(vertices):
         v = graph.vertices[vertex]
+        rows = v.shape[0] if len(v.shape) > 1 else 0
         if v.time is not None:
-            rows = v.shape[0] if len(v.shape) > 1 else 0
             known = rows > 1 and (batch_size is None or rows == batch_size)
-            return (flat // math.prod(v.shape[1:]) if known else None), v.time
-    if batch_size is not None:
-        for vertex, flat in zip(vertices, index.tolist(), strict=True):
-            v = graph.vertices[vertex]
-            if len(v.shape) > 1 and v.shape[0] == batch_size:
-                return flat // math.prod(v.shape[1:]), None
-    return None, None
+            return (hop if known else None), math.prod(v.shape[1:]), v.time
+        if by_size is None and rows and rows == batch_size:
+            by_size = hop
+    return by_size, math.prod(graph.vertices[vertices[by_size]].shape[1:]) if by_size is not None else 1, None
 
 
 def component_rows(solved: Solved, edge_flow: np.ndarray, unscaled: float) -> tuple[ComponentShare, ...]:
-    """One row a component, descendants included, in the graph's order."""
+    """One row a component, descendants included, in the graph's order; `edge_flow` is unscaled already."""
     plan = solved.captured.plan
-    layout = plan.layout
-    names = [c.path for c in plan.graph.components]
-    number = {path: at for at, path in enumerate(names)}
-    within = np.zeros((len(layout.paths) + 1, len(names)), np.bool_)
-    for at, path in enumerate(layout.paths):
-        for above in ancestors(path):
-            within[at + 1, number[above]] = True
-    owned = np.zeros((max(len(layout.groups), 1), len(names)), np.bool_)
-    for at, (_, owner) in enumerate(layout.groups):
-        for above in ancestors(owner) if owner is not None else ():
-            owned[at, number[above]] = True
-    table = solved.sequence_table
-    visits = visits_of(table[2], table[3], int(table[4][COUNT]), within)
-    count = len(names)
-    mass, own = np.zeros(count), np.zeros(count)
-    traffic, entries = np.zeros(count, np.int64), np.zeros(count, np.int64)
-    component_totals(solved.visits, visits, owned, mass, traffic, entries, own)
-    contested, won = contest_totals(solved, within)
-    flow = entering_flow(plan, edge_flow, number)
+    found = {name: values.tolist() for name, values in solved.components.items()}
+    flow = np.zeros(len(plan.graph.components))
+    np.add.at(flow, plan.ancestry.entered, edge_flow[plan.ancestry.entered_edge])
     total_mass, total_traffic = float(solved.visits[:, 3].sum()), int(solved.visits[:, 2].sum())
     return tuple(
         ComponentShare(
-            component=path,
-            share=min(float(mass[c]) / total_mass, 1.0) if total_mass else 0.0,
-            mass=float(mass[c]) * unscaled,
-            traffic=int(traffic[c]),
-            visits=int(entries[c]) / total_traffic if total_traffic else 0.0,
-            own=float(own[c]) * unscaled,
-            foreign=float(mass[c] - own[c]) * unscaled,
-            contested=int(contested[c]),
-            won=int(won[c]),
-            flow=float(flow[c]) * unscaled,
+            component=component.path,
+            share=min(mass / total_mass, 1.0) if total_mass else 0.0,
+            mass=mass * unscaled,
+            traffic=traffic,
+            visits=entries / total_traffic if total_traffic else 0.0,
+            own=own * unscaled,
+            foreign=(mass - own) * unscaled,
+            contested=contested,
+            won=won,
+            flow=entering,
         )
-        for c, path in enumerate(names)
-    )
-
-
-def contest_totals(solved: Solved, within: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Per component, departures from vertices with candidates inside and outside, and those that went inside."""
-    contested, won = np.zeros(within.shape[1], np.int64), np.zeros(within.shape[1], np.int64)
-    for table, contests in solved.set_tables:
-        parent, element = table[2], table[3]
-        for number, winner, count in contests.tolist():
-            members = []
-            while number:
-                members.append(element[number])
-                number = parent[number]
-            inside = within[members]
-            disputed = inside.any(0) & ~inside.all(0)
-            contested[disputed] += count
-            won[disputed & within[winner]] += count
-    return contested, won
-
-
-def entering_flow(plan: Plan, flow: np.ndarray, number: dict[str, int]) -> np.ndarray:
-    """Per component, the flow over operator edges from outside (parameters count as outside) to inside."""
-    total = np.zeros(len(number))
-    vertices = plan.graph.vertices
-    for edge in plan.graph.edges[: flow.size]:
-        target, source = vertices[edge.target], vertices[edge.source]
-        if target.component is None:
-            continue
-        outside = source.kind not in ("operator", "loss") or source.component is None
-        beneath = () if outside else ancestors(source.component or "")
-        for path in ancestors(target.component):
-            if path not in beneath:
-                total[number[path]] += flow[edge.idx]
-    return total
+        for component, mass, traffic, entries, own, contested, won, entering in zip(
+            plan.graph.components, found["mass"], found["traffic"], found["entries"], found["own"], found["contested"],
+            found["won"], flow.tolist(), strict=True,
+        )
+    )  # fmt: skip
 
 
 def route_rows(solved: Solved, unscaled: float, top: int) -> tuple[RouteShare, ...]:
     """Top routes by mass, overall and per parameter; what lies beyond is one "other" row."""
     layout = solved.captured.plan.layout
-    parent, element = solved.sequence_table[2], solved.sequence_table[3]
-    known: dict[int, tuple[str, ...]] = {}
-    totals: dict[str, dict[tuple[str, ...], list[float]]] = defaultdict(lambda: defaultdict(lambda: [0, 0.0]))
+    # By identity: routes are interned, and some are long.
+    whole: dict[int, _Total] = {}
+    parts: dict[int, dict[int, _Total]] = defaultdict(dict)
     for group, sequence, traffic, mass in solved.visits.tolist():
-        number = int(sequence)
-        if number not in known:
-            crossed = []
-            at = number
-            while at:
-                if element[at]:
-                    crossed.append(layout.paths[element[at] - 1])
-                at = parent[at]
-            known[number] = cached_route(tuple(crossed))
-        name = layout.parameters[layout.groups[int(group)][0]].name
-        for key in (ALL_PARAMETERS, name):
-            entry = totals[key][known[number]]
-            entry[0] += traffic
-            entry[1] += mass * unscaled
-    rows: list[RouteShare] = []
-    for key in (ALL_PARAMETERS, *(p.name for p in layout.parameters)):
-        if key in totals:
-            rows += _ranked(key, totals[key], top)
+        route = route_of(solved, int(sequence))
+        for totals in (whole, parts[layout.groups[int(group)][0]]):
+            entry = totals.get(id(route))
+            if entry is None:
+                entry = totals[id(route)] = _Total(route)
+            entry.traffic += traffic
+            entry.mass += mass
+    rows = _ranked(ALL_PARAMETERS, list(whole.values()), top, unscaled) if whole else []
+    for at, info in enumerate(layout.parameters):
+        if at in parts:
+            rows += _ranked(info.name, list(parts[at].values()), top, unscaled)
     return tuple(rows)
 
 
-def _ranked(key: str, totals: dict[tuple[str, ...], list[float]], top: int) -> list[RouteShare]:
-    whole = sum(mass for _, mass in totals.values())
-    ordered = sorted(totals.items(), key=lambda item: (-item[1][1], -item[1][0], item[0]))
+@dataclass(slots=True)
+class _Total:
+    route: tuple[str, ...]
+    traffic: float = 0.0
+    mass: float = 0.0
+
+
+def route_of(solved: Solved, sequence: int) -> tuple[str, ...]:
+    """The route of a sequence by its number; worked out once as long as the workspace keeps its tables."""
+    known = solved.routes.get(sequence)
+    if known is None:
+        paths = solved.captured.plan.layout.paths
+        parent, element = solved.sequences[2], solved.sequences[3]
+        crossed = []
+        at = sequence
+        while at:
+            if element[at]:
+                crossed.append(paths[element[at] - 1])
+            at = parent[at]
+        route = collapse(crossed)
+        known = solved.routes[sequence] = solved.interned.setdefault(route, route)
+    return known
+
+
+def _ranked(parameter: str, totals: list[_Total], top: int, unscaled: float) -> list[RouteShare]:
+    whole = sum(t.mass for t in totals)
+    if len(totals) > 1:
+        totals.sort(key=lambda t: (-t.mass, -t.traffic, t.route))
     rows = [
-        RouteShare(key, route, int(traffic), mass, mass / whole if whole else 0.0, rank)
-        for rank, (route, (traffic, mass)) in enumerate(ordered[:top], 1)
+        RouteShare(parameter, t.route, int(t.traffic), t.mass * unscaled, t.mass / whole if whole else 0.0, rank)
+        for rank, t in enumerate(totals[:top], 1)
     ]
-    if len(ordered) > top:
-        traffic = int(sum(t for _, (t, _) in ordered[top:]))
-        mass = sum(m for _, (_, m) in ordered[top:])
-        rows.append(RouteShare(key, None, traffic, mass, mass / whole if whole else 0.0, top + 1))
+    if len(totals) > top:
+        traffic = int(sum(t.traffic for t in totals[top:]))
+        mass = sum(t.mass for t in totals[top:])
+        rows.append(RouteShare(parameter, None, traffic, mass * unscaled, mass / whole if whole else 0.0, top + 1))
     return rows
-
-
-_ROUTES: dict[tuple[str, ...], tuple[str, ...]] = {}
-
-
-def cached_route(crossed: tuple[str, ...]) -> tuple[str, ...]:
-    """`collapse`, remembered: the same lists come back at every step."""
-    if crossed not in _ROUTES:
-        if len(_ROUTES) > 200_000:
-            _ROUTES.clear()
-        _ROUTES[crossed] = collapse(crossed)
-    return _ROUTES[crossed]

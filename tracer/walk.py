@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,12 +48,39 @@ class Node:
 
 
 @dataclass(slots=True)
+class Skim:
+    """All nodes below a loss, in the order in which a walk finds them: all that it takes to tell whether a plan still fits.
+
+    Attributes:
+        functions: the autograd nodes.
+        names: their names.
+        upstream: per node and operand, (position of the node that made it, output number), or None.
+        numbers: autograd's running numbers (-1 for leaves).
+        output: output number of the loss (its node is position 0).
+    """
+
+    functions: list[Any]
+    names: list[str]
+    upstream: list[tuple[tuple[int, int] | None, ...]]
+    numbers: list[int]
+    output: int
+
+
+@dataclass(slots=True)
 class Walk:
-    """All nodes below a loss: leaves first, then operators in the order in which the forward pass recorded them."""
+    """All nodes below a loss: leaves first, then operators in the order in which the forward pass recorded them.
+
+    Attributes:
+        nodes: the nodes.
+        leaves: how many of them are leaves.
+        root: (node, output) that is the loss.
+        order: position in the `Skim` of each node.
+    """
 
     nodes: list[Node]
     leaves: int
     root: tuple[int, int]
+    order: list[int]
 
 
 def as_signed(value: int) -> int:
@@ -86,68 +114,81 @@ def check_loss(loss: Any) -> None:
         )
 
 
-def walk(loss: torch.Tensor) -> Walk:
-    """All autograd nodes that `loss` depends on. Iterative: depth is bounded by memory only."""
-    root: Any = loss.grad_fn
-    found: dict[Any, tuple[tuple[Any, int], ...]] = {}
-    stack = [root]
-    while stack:
-        fn = stack.pop()
-        if fn in found:
-            continue
-        found[fn] = fn.next_functions
-        for upstream, _ in found[fn]:
-            if upstream is not None and upstream not in found:
-                stack.append(upstream)
-    leaves: list[Any] = []
-    operators: list[Any] = []
-    for fn in found:
-        (leaves if fn.name() == ACCUMULATE else operators).append(fn)
-    ordered = _forward_order(operators, found)
-    position = {fn: at for at, fn in enumerate(leaves + ordered)}
-    nodes = []
-    for fn in leaves:
+def skim(loss: torch.Tensor) -> Skim:
+    """Find all autograd nodes that `loss` depends on. Iterative: depth is bounded by memory only."""
+    functions: list[Any] = [loss.grad_fn]
+    position: dict[Any, int] = {loss.grad_fn: 0}
+    upstream: list[tuple[tuple[int, int] | None, ...]] = []
+    at = 0
+    while at < len(functions):
+        operands: list[tuple[int, int] | None] = []
+        for made, output in functions[at].next_functions:
+            if made is None:
+                operands.append(None)
+                continue
+            found = position.get(made)
+            if found is None:
+                found = position[made] = len(functions)
+                functions.append(made)
+            operands.append((found, output))
+        upstream.append(tuple(operands))
+        at += 1
+    names = [fn.name() for fn in functions]
+    numbers = [-1 if name == ACCUMULATE else fn._sequence_nr() for fn, name in zip(functions, names, strict=True)]
+    return Skim(functions, names, upstream, numbers, loss.output_nr)
+
+
+def walk(skimmed: Skim) -> Walk:
+    """The nodes of a recording with all that planning asks of them."""
+    leaves = [at for at, name in enumerate(skimmed.names) if name == ACCUMULATE]
+    order = leaves + _forward_order(skimmed)
+    position = [0] * len(order)
+    for index, at in enumerate(order):
+        position[at] = index
+    return Walk([node_at(skimmed, at, position) for at in order], len(leaves), (position[0], skimmed.output), order)
+
+
+def node_at(skimmed: Skim, at: int, position: Sequence[int]) -> Node:
+    """One node of a recording; `position` maps places in the skim to node numbers."""
+    fn, name = skimmed.functions[at], skimmed.names[at]
+    if name == ACCUMULATE:
         variable = fn.variable
-        node = Node(fn, position[fn], "", (), -1, variable, [variable.shape], [variable.dtype])
-        nodes.append(node)
-    for fn in ordered:
-        inputs = tuple(None if up is None else (position[up], nr) for up, nr in found[fn])
-        metadata = fn._input_metadata
-        nodes.append(
-            Node(
-                fn,
-                position[fn],
-                op_name(fn.name()),
-                inputs,
-                fn._sequence_nr(),
-                None,
-                [torch.Size(m.shape) for m in metadata],
-                [m.dtype for m in metadata],
-            )
-        )
-    return Walk(nodes, len(leaves), (position[root], loss.output_nr))
+        return Node(fn, position[at], "", (), -1, variable, [variable.shape], [variable.dtype])
+    metadata = fn._input_metadata
+    return Node(
+        fn,
+        position[at],
+        op_name(name),
+        tuple(None if up is None else (position[up[0]], up[1]) for up in skimmed.upstream[at]),
+        skimmed.numbers[at],
+        None,
+        [torch.Size(m.shape) for m in metadata],
+        [m.dtype for m in metadata],
+    )
 
 
-def _forward_order(operators: list[Any], found: dict[Any, tuple[tuple[Any, int], ...]]) -> list[Any]:
+def _forward_order(skimmed: Skim) -> list[int]:
     """Operators sorted so that each comes after what it reads; by sequence number wherever that allows it."""
-    ordered = sorted(operators, key=lambda fn: fn._sequence_nr())
-    place = {fn: at for at, fn in enumerate(ordered)}
-    if all(place.get(up, -1) < place[fn] for fn in ordered for up, _ in found[fn] if up is not None):
+    operators = [at for at, name in enumerate(skimmed.names) if name != ACCUMULATE]
+    # Of equal numbers (another thread's) the one found later in the walk from the loss comes first.
+    ordered = sorted(operators, key=lambda at: (skimmed.numbers[at], -at))
+    place = {at: number for number, at in enumerate(ordered)}
+    if all(place.get(up[0], -1) < place[at] for at in ordered for up in skimmed.upstream[at] if up is not None):
         return ordered
     # Numbers are per thread, and in-place writes rebase histories: fall back to a stable topological sort.
-    done: set[Any] = set()
+    done: set[int] = set()
     result = []
     for start in ordered:
         stack = [(start, False)]
         while stack:
-            fn, ready = stack.pop()
-            if fn in done:
+            at, ready = stack.pop()
+            if at in done:
                 continue
             if ready:
-                done.add(fn)
-                result.append(fn)
+                done.add(at)
+                result.append(at)
                 continue
-            stack.append((fn, True))
-            ups = [up for up, _ in found[fn] if up is not None and up in place and up not in done]
+            stack.append((at, True))
+            ups = [up[0] for up in skimmed.upstream[at] if up is not None and up[0] in place and up[0] not in done]
             stack.extend((up, False) for up in sorted(ups, key=lambda up: -place[up]))
     return result

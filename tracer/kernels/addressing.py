@@ -8,7 +8,8 @@ from numba.extending import intrinsic
 
 
 @intrinsic
-def _as_pointer(typingctx, address):
+def as_pointer(typingctx, address):
+    """An address as a pointer."""
     signature = types.voidptr(address)
 
     def codegen(context, builder, signature, arguments):
@@ -20,4 +21,4 @@ def _as_pointer(typingctx, address):
 @nb.njit(cache=True, nogil=True)
 def array_at(address, length, like):
     """The `length` elements at `address` as an array with the dtype of `like`; the caller keeps the memory alive."""
-    return nb.carray(_as_pointer(address), (length,), like.dtype)
+    return nb.carray(as_pointer(address), (length,), like.dtype)

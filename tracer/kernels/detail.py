@@ -6,7 +6,8 @@ import numba as nb
 import numpy as np
 
 from gradtrace.tracer.kernels.addressing import array_at
-from gradtrace.tracer.kernels.candidates import _TABLE, row_weight, top_exponent
+from gradtrace.tracer.kernels.candidates import TABLE, top_exponent
+from gradtrace.tracer.kernels.jacobian_rows import row_weight
 from gradtrace.tracer.kernels.layout import (
     A_S0,
     A_SK,
@@ -18,10 +19,6 @@ from gradtrace.tracer.kernels.layout import (
     D1,
     D2,
     HI,
-    ID_S0,
-    ID_S1,
-    ID_S2,
-    ID_START,
     ID_TABLE,
     KIND,
     LO,
@@ -47,6 +44,7 @@ from gradtrace.tracer.kernels.layout import (
     B,
     K,
 )  # fmt: skip
+from gradtrace.tracer.kernels.positions import stands_at, stands_once
 
 BEST, SECOND, NEXT, VIA, WEIGHT = 0, 1, 2, 3, 4
 """Indices into what `detail` fills in."""
@@ -70,25 +68,20 @@ def detail(tensor, v, plan, state, like, found):
         shift = state.exponent[r[TARGET]] - reference
         scale = 2.0**shift
         d12 = r[D1] * r[D2]
-        ids = array_at(r[ID_TABLE], r[D0] * d12, _TABLE)
-        for i0 in range(r[LO] // d12, (r[HI] - 1) // d12 + 1):
-            for i1 in range(r[D1]):
-                row = i0 * d12 + i1 * r[D2]
-                if row + r[D2] <= r[LO] or row >= r[HI]:
-                    continue
-                if r[ID_TABLE] == 0:
-                    rest = wanted - (r[ID_START] + i0 * r[ID_S0] + i1 * r[ID_S1])
-                    step = r[ID_S2]
-                    if step == 0 or r[D2] == 1:
-                        if rest == 0:
-                            for i2 in range(r[D2]):
-                                _at(use, i0, i1, i2, scale, plan, state, like, found)
-                    elif rest % step == 0 and 0 <= rest // step < r[D2]:
-                        _at(use, i0, i1, rest // step, scale, plan, state, like, found)
-                else:
-                    for i2 in range(r[D2]):
-                        if ids[row + i2] == wanted:
-                            _at(use, i0, i1, i2, scale, plan, state, like, found)
+        if r[ID_TABLE] == 0:
+            j = stands_once(r, wanted)
+            if j >= 0:
+                _at(use, j // d12, (j // r[D2]) % r[D1], j % r[D2], scale, plan, state, like, found)
+            if j >= -1:
+                continue
+            js, m = stands_at(r, wanted)
+            for p in range(m):
+                _at(use, js[p] // d12, (js[p] // r[D2]) % r[D1], js[p] % r[D2], scale, plan, state, like, found)
+            continue
+        ids = array_at(r[ID_TABLE], r[D0] * d12, TABLE)
+        for j in range(r[LO], r[HI]):
+            if ids[j] == wanted:
+                _at(use, j // d12, (j // r[D2]) % r[D1], j % r[D2], scale, plan, state, like, found)
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
@@ -124,7 +117,7 @@ def _at(use, i0, i1, i2, scale, plan, state, like, found):
         if r[OUT_TABLE] == 0:
             flat = r[OUT_START] + i0 * r[OUT_S0] + i1 * r[OUT_S1] + i2 * r[OUT_S2]
         else:
-            flat = np.int64(array_at(r[OUT_TABLE], n, _TABLE)[j])
+            flat = np.int64(array_at(r[OUT_TABLE], n, TABLE)[j])
         if r[VALUES] >= 0:
             if state.pointers[r[VALUES]] == 0:
                 return

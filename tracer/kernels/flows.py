@@ -1,7 +1,7 @@
 """Sum and maximum of |w·h| over all scalar edges of every use, without forming the products of contractions.
 
-For a contraction Σ_k,m,n |A[k,m]|·|B[k,n]| = Σ_m Σ_k |A[k,m]| · (Σ_n |B[k,n]|), and the largest product has the largest
-factor at each k; so both cost as much as reading the operands.
+For a contraction Σ_k,m,n |A[k,m]|·|B[k,n]| = Σ_k (Σ_m |A[k,m]|)·(Σ_n |B[k,n]|), and the largest product has the largest
+factors at some k; so both cost as much as reading the operands. What is not finite is left out.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import numba as nb
 import numpy as np
 
 from gradtrace.tracer.kernels.addressing import array_at
-from gradtrace.tracer.kernels.candidates import _TABLE, _id, row_weight
+from gradtrace.tracer.kernels.bits import magnitude_bits, of_bits, total_and_largest
+from gradtrace.tracer.kernels.candidates import TABLE
+from gradtrace.tracer.kernels.jacobian_rows import row_weight
 from gradtrace.tracer.kernels.layout import (
     A_S0,
     A_SK,
@@ -22,6 +24,10 @@ from gradtrace.tracer.kernels.layout import (
     D1,
     D2,
     HI,
+    ID_S0,
+    ID_S1,
+    ID_S2,
+    ID_START,
     ID_TABLE,
     KIND,
     LAYER_NORM,
@@ -37,76 +43,210 @@ from gradtrace.tracer.kernels.layout import (
     ROW_SCALE,
     ROW_WEIGHT,
     SOFTMAX,
-    TARGET,
     VALUES,
     WEIGHTS,
     A,
     B,
     K,
 )  # fmt: skip
+from gradtrace.tracer.kernels.state import NON_FINITE
+from gradtrace.tracer.kernels.views import bare_plan, bare_state
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
-def flows(owner, plan, state, flow, peak, like):
-    """Fill flow and peak (float64 [uses]); `owner` (int64 [uses]) is the source tensor of each use."""
-    for use in range(plan.uses.shape[0]):
+def flows(order, plan, state, flow, peak, like):
+    """Fill flow and peak (float64 [uses]), use by use in the order given (contractions that share a factor together)."""
+    plan, state = bare_plan(plan), bare_state(state)
+    sums, tops = np.zeros(1), np.zeros(1)
+    held = (np.int64(0), np.int64(0), np.int64(0), np.int64(0), np.int64(0), np.int64(0), np.int64(0))
+    for at in range(order.shape[0]):
+        use = order[at]
         r = plan.uses[use]
-        if state.h_address[r[TARGET]] == 0 or r[HI] <= r[LO]:
+        target = plan.targets[use]
+        if state.h_address[target] == 0 or r[HI] <= r[LO]:
             continue
-        h = array_at(state.h_address[r[TARGET]], plan.size[r[TARGET]], like)
-        base = plan.base[owner[use]]
-        size = plan.size[owner[use]]
+        h = array_at(state.h_address[target], plan.size[target], like)
+        base, size = plan.base[plan.owners[use]], plan.size[plan.owners[use]]
         constant = abs(like.dtype.type(plan.constants[use]))
         if r[KIND] == PAIRS:
             total, top = _pairs(r, base, size, constant, h, state, like)
+        elif r[KIND] == MM and r[ID_TABLE] == 0:
+            a_address = state.pointers[r[A]] if r[A] >= 0 else state.h_address[target]
+            b_address = state.pointers[r[B]] if r[B] >= 0 else state.h_address[target]
+            groups = r[D0] if r[B_S0] != 0 else np.int64(1)
+            wanted = (b_address, r[K], r[D2], r[B_S0], r[B_SK], r[B_SN], groups)
+            if wanted != held:
+                held = wanted
+                sums, tops = np.zeros(groups * r[K]), np.zeros(groups * r[K])
+                for i0 in range(groups):
+                    _lines(
+                        array_at(
+                            b_address, r[B_S0] * (groups - 1) + (r[K] - 1) * r[B_SK] + (r[D2] - 1) * r[B_SN] + 1, like
+                        ),
+                        i0 * r[B_S0],
+                        r[B_SK],
+                        r[B_SN],
+                        r[K],
+                        r[D2],
+                        i0 * r[K],
+                        sums,
+                        tops,
+                    )
+            total, top = _product(
+                array_at(a_address, (r[D0] - 1) * r[A_S0] + (r[K] - 1) * r[A_SK] + (r[D1] - 1) * r[A_SM] + 1, like),
+                r[D0],
+                r[A_S0],
+                r[A_SK],
+                r[A_SM],
+                r[K],
+                r[D1],
+                sums,
+                tops,
+                groups > 1,
+            )
+            total, top = total * constant, top * constant
         elif r[KIND] == MM:
-            total, top = _contraction(r, base, size, constant, state, like)
+            total, top = _contraction(r, target, base, size, constant, state, like)
         else:
             total, top = _rows(r, base, size, constant, h, state, like)
+        if not total < np.inf:
+            state.meters[NON_FINITE] += 1
+            total, top = _finite(r, target, base, size, constant, h, state, like)
         flow[use] = total
         peak[use] = top
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
+def _finite(r, target, base, size, constant, h, state, like):
+    if r[KIND] == PAIRS:
+        return _pairs_at(r, base, size, constant, h, state, like)
+    if r[KIND] == MM:
+        return _contraction(r, target, base, size, constant, state, like)
+    return _rows(r, base, size, constant, h, state, like)
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False, fastmath={"reassoc", "nsz"})
+def _lines(b, start, k_step, n_step, depth, columns, into, sums, tops):
+    """sums[into + k] = Σ_n |b[k, n]| and tops alike, whichever way the factor lies in memory."""
+    if k_step == 1 and n_step != 1:
+        for n in range(columns):
+            _add_line(b[start + n * n_step :], depth, sums[into:], tops[into:])
+        return
+    for k in range(depth):
+        row = start + k * k_step
+        if n_step == 1:
+            total, top = total_and_largest(b[row:], columns)
+        else:
+            total, top = 0.0, 0.0
+            for n in range(columns):
+                x = abs(np.float64(b[row + n * n_step]))
+                total += x
+                top = x if x > top else top
+        sums[into + k], tops[into + k] = total, top
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False)
+def _add_line(b, depth, sums, tops):
+    for k in range(depth):
+        x = abs(np.float64(b[k]))
+        sums[k] += x
+        tops[k] = x if x > tops[k] else tops[k]
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False, fastmath={"reassoc", "nsz"})
+def _weighted(a, sums, tops, depth):
+    total = 0.0
+    best = magnitude_bits(0.0)
+    for k in range(depth):
+        x = np.float64(a[k])
+        total += abs(x) * sums[k]
+        one = magnitude_bits(x * tops[k])
+        best = one if one > best else best
+    return total, of_bits(best, 0.0)
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False, fastmath={"reassoc", "nsz"})
+def _product(a, batches, batch_step, k_step, m_step, depth, rows, sums, tops, batched):
+    total, top = 0.0, 0.0
+    for i0 in range(batches):
+        start, into = i0 * batch_step, (i0 * depth if batched else 0)
+        if k_step == 1:
+            for m in range(rows):
+                whole, one_top = _weighted(a[start + m * m_step :], sums[into:], tops[into:], depth)
+                total += whole
+                top = max(top, one_top)
+        else:
+            for k in range(depth):
+                row = start + k * k_step
+                if m_step == 1:
+                    whole, one_top = total_and_largest(a[row:], rows)
+                else:
+                    whole, one_top = 0.0, 0.0
+                    for m in range(rows):
+                        x = abs(np.float64(a[row + m * m_step]))
+                        whole += x
+                        one_top = x if x > one_top else one_top
+                total += whole * sums[into + k]
+                top = max(top, one_top * tops[into + k])
+    return total, top
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False)
 def _pairs(r, base, size, constant, h, state, like):
+    n = r[D0] * r[D1] * r[D2]
+    if r[ID_TABLE] == 0 and r[LO] == 0 and r[HI] == n:
+        if r[VALUES] >= 0:
+            if state.pointers[r[VALUES]] == 0:
+                return 0.0, 0.0
+            return total_and_largest(array_at(state.pointers[r[VALUES]], n, like), n)
+        if r[WEIGHTS] < 0 and r[OUT_TABLE] == 0 and r[D0] == 1 and r[D1] == 1 and r[OUT_S2] == 1:
+            total, top = total_and_largest(h[r[OUT_START] :], n)
+            return total * constant, top * constant
+    return _pairs_at(r, base, size, constant, h, state, like)
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False)
+def _pairs_at(r, base, size, constant, h, state, like):
     n = r[D0] * r[D1] * r[D2]
     values_slot, weights_slot = r[VALUES], r[WEIGHTS]
     if values_slot >= 0 and state.pointers[values_slot] == 0:
         return 0.0, 0.0
     values = array_at(state.pointers[max(values_slot, 0)], n, like)
     weights = array_at(state.pointers[max(weights_slot, 0)], n, like)
-    ids = array_at(r[ID_TABLE], n, _TABLE)
-    outs = array_at(r[OUT_TABLE], n, _TABLE)
+    ids = array_at(r[ID_TABLE], n, TABLE)
+    outs = array_at(r[OUT_TABLE], n, TABLE)
+    by_id, by_out, lo, hi, d1, d2, step = r[ID_TABLE] != 0, r[OUT_TABLE] != 0, r[LO], r[HI], r[D1], r[D2], r[OUT_S2]
     total, top = 0.0, 0.0
     for i0 in range(r[D0]):
-        for i1 in range(r[D1]):
-            row = (i0 * r[D1] + i1) * r[D2]
+        for i1 in range(d1):
+            row = (i0 * d1 + i1) * d2
             out_row = r[OUT_START] + i0 * r[OUT_S0] + i1 * r[OUT_S1]
-            for i2 in range(r[D2]):
+            for i2 in range(d2):
                 j = row + i2
-                if j < r[LO] or j >= r[HI]:
+                if j < lo or j >= hi:
                     continue
-                if r[ID_TABLE] != 0 and not (0 <= ids[j] - base < size):
+                if by_id and not (0 <= ids[j] - base < size):
                     continue
                 if values_slot >= 0:
                     value = abs(values[j])
                 else:
-                    flat = out_row + i2 * r[OUT_S2] if r[OUT_TABLE] == 0 else np.int64(outs[j])
-                    w = abs(weights[j] * constant) if weights_slot >= 0 else constant
+                    flat = out_row + i2 * step if not by_out else np.int64(outs[j])
+                    w = abs(weights[j]) * constant if weights_slot >= 0 else constant
                     value = w * abs(h[flat])
                 if value < np.inf:
                     total += value
                     top = max(top, value)
-    return total, top
+    return total, np.float64(top)
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
-def _contraction(r, base, size, constant, state, like):
+def _contraction(r, target, base, size, constant, state, like):
+    """A contraction some of whose scalars belong elsewhere (or are not finite): position by position."""
     rows, columns, depth = r[D1], r[D2], r[K]
-    a_address = state.pointers[r[A]] if r[A] >= 0 else state.h_address[r[TARGET]]
-    b_address = state.pointers[r[B]] if r[B] >= 0 else state.h_address[r[TARGET]]
+    a_address = state.pointers[r[A]] if r[A] >= 0 else state.h_address[target]
+    b_address = state.pointers[r[B]] if r[B] >= 0 else state.h_address[target]
     a, b = array_at(a_address, 1, like), array_at(b_address, 1, like)
-    ids = array_at(r[ID_TABLE], r[D0] * rows * columns, _TABLE)
+    ids = array_at(r[ID_TABLE], r[D0] * rows * columns, TABLE)
     total, top = 0.0, 0.0
     sums = np.zeros(depth)
     tops = np.zeros(depth)
@@ -116,36 +256,41 @@ def _contraction(r, base, size, constant, state, like):
         previous_lo = previous_hi = np.int64(-1)
         for i1 in range(lo, hi):
             # The columns that this row takes from the source: one run, unless scalars were shuffled one by one.
-            n_lo, n_hi, holes = np.int64(0), columns, False
-            if r[ID_TABLE] != 0:
-                n_lo, n_hi, inside = columns, np.int64(0), np.int64(0)
-                for n in range(columns):
-                    v = _id(r, ids, i0, i1, n, rows, columns) - base
-                    if 0 <= v < size:
-                        n_lo, n_hi, inside = min(n_lo, n), n + 1, inside + 1
-                holes = inside != n_hi - n_lo
-                if inside == 0:
-                    continue
+            n_lo, n_hi, inside = columns, np.int64(0), np.int64(0)
+            at = (i0 * rows + i1) * columns
+            for n in range(columns):
+                if _mine(r, ids, at + n, i0, i1, n, base, size):
+                    n_lo, n_hi, inside = min(n_lo, n), n + 1, inside + 1
+            if inside == 0:
+                continue
+            holes = inside != n_hi - n_lo
             if holes or n_lo != previous_lo or n_hi != previous_hi:
                 for k in range(depth):
                     s, t = 0.0, 0.0
                     for n in range(n_lo, n_hi):
-                        if holes:
-                            v = _id(r, ids, i0, i1, n, rows, columns) - base
-                            if not 0 <= v < size:
-                                continue
+                        if holes and not _mine(r, ids, at + n, i0, i1, n, base, size):
+                            continue
                         x = abs(b[i0 * r[B_S0] + k * r[B_SK] + n * r[B_SN]])
                         if x < np.inf:
                             s += x
-                            t = max(t, x)
+                            t = max(t, np.float64(x))
                     sums[k], tops[k] = s, t
                 previous_lo, previous_hi = (np.int64(-1), np.int64(-1)) if holes else (n_lo, n_hi)
             for k in range(depth):
                 x = abs(a[i0 * r[A_S0] + k * r[A_SK] + i1 * r[A_SM]]) * constant
                 if x < np.inf:
                     total += x * sums[k]
-                    top = max(top, x * like.dtype.type(tops[k]))
+                    top = max(top, x * tops[k])
     return total, top
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False)
+def _mine(r, ids, at, i0, i1, i2, base, size):
+    if r[ID_TABLE] == 0:
+        v = r[ID_START] + i0 * r[ID_S0] + i1 * r[ID_S1] + i2 * r[ID_S2] - base
+    else:
+        v = np.int64(ids[at]) - base
+    return 0 <= v < size
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
@@ -155,7 +300,7 @@ def _rows(r, base, size, constant, h, state, like):
     row = array_at(state.pointers[r[ROW]], n, like)
     scale = array_at(state.pointers[max(r[ROW_SCALE], 0)], outer, like)
     weight = array_at(state.pointers[max(r[ROW_WEIGHT], 0)], d, like)
-    ids = array_at(r[ID_TABLE], n, _TABLE)
+    ids = array_at(r[ID_TABLE], n, TABLE)
     total, top = 0.0, 0.0
     # Softmax and log-softmax: off the diagonal |w_ij·h_i| is factor_i · shared_j, so sums and the two largest suffice.
     factor = np.empty(d, like.dtype)
@@ -177,8 +322,7 @@ def _rows(r, base, size, constant, h, state, like):
                     elif x > second:
                         second = x
             for j in range(d):
-                v = _id(r, ids, i0, j, i2, d, inner) - base
-                if not 0 <= v < size:
+                if not _mine(r, ids, (i0 * d + j) * inner + i2, i0, j, i2, base, size):
                     continue
                 at_j = (i0 * d + j) * inner + i2
                 if r[KIND] == LAYER_NORM:
@@ -193,4 +337,4 @@ def _rows(r, base, size, constant, h, state, like):
                 own = factor[j] * abs(1 - shared)
                 total += shared * (everything - factor[j]) + own
                 top = max(top, own, shared * (second if factor[j] == first else first))
-    return total, top
+    return total, np.float64(top)

@@ -1,229 +1,243 @@
 """The passes over a whole step, each one call into compiled code.
 
-values      maxprod only: best product of every scalar, from the loss down
-leaves      best candidates of parameter scalars (all of them)
-forward     traffic from the parameters up to the loss; candidates of a scalar are looked at when a trace reaches it
-sequences   which components the trace of every visited scalar crosses from there on, from the loss down
+values    maxprod only: best product of every scalar, from the loss down
+leaves    best candidates of parameter scalars (all of them)
+forward   traffic from the parameters up to the loss; candidates of a scalar are looked at when a trace reaches it
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import numba as nb
 import numpy as np
 
 from gradtrace.tracer.kernels.addressing import array_at
-from gradtrace.tracer.kernels.candidates import _TABLE, _id, component_of, evaluate
+from gradtrace.tracer.kernels.bits import total_and_largest
+from gradtrace.tracer.kernels.candidates import TABLE, component_of, evaluate
 from gradtrace.tracer.kernels.component_sets import intern
-from gradtrace.tracer.kernels.layout import D0, D1, D2, HI, ID_TABLE, LO, TARGET
-
-Table = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-
-
-class PlanArrays(NamedTuple):
-    """What the structure decides. T tensors (leaves first, then operator outputs in forward order), U uses.
-
-    base, size: int64 [T]; use_start: int64 [T+1] into use_list: int64, in tie order; uses: int64 [U, WIDTH];
-    constants: float64 [U]; comp_*: the component of each scalar of a tensor, by blocks; track: bool [T], whether the
-    candidates of one scalar can lie in different components; leaves: number of leaf tensors; loss: id of the loss.
-    """
-
-    base: np.ndarray
-    size: np.ndarray
-    use_start: np.ndarray
-    use_list: np.ndarray
-    uses: np.ndarray
-    constants: np.ndarray
-    comp_inner: np.ndarray
-    comp_count: np.ndarray
-    comp_table: np.ndarray
-    track: np.ndarray
-    leaves: int
-    loss: int
-    loss_tensor: int
-
-
-class StepArrays(NamedTuple):
-    """What one step and mode decide.
-
-    pointers: int64, addresses of captured tensors by slot; h_address: int64 [T], of each tensor's h (0: none);
-    exponent: int64 [T], binary exponent of h (0 for greedy); next, via: int32 [ids]; traffic: int32 [ids]; mass:
-    float64 [ids]; best, sets: scratch for one tensor; wide: its dtype is the index type of the inner loop.
-    """
-
-    pointers: np.ndarray
-    h_address: np.ndarray
-    exponent: np.ndarray
-    next: np.ndarray
-    via: np.ndarray
-    traffic: np.ndarray
-    mass: np.ndarray
-    best: np.ndarray
-    sets: np.ndarray
-    wide: np.ndarray
-    meters: np.ndarray
-    set_table: Table
-    contest_table: Table
-    contest_count: np.ndarray
-    largest: float
+from gradtrace.tracer.kernels.layout import D0, D1, D2, HI, ID_S0, ID_S1, ID_S2, ID_START, ID_TABLE, KIND, LO, PAIRS
+from gradtrace.tracer.kernels.state import USED
+from gradtrace.tracer.kernels.views import bare_plan, bare_state
+from gradtrace.tracer.kernels.visit import visit
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
 def values(plan, state, t, like):
-    """maxprod: fill t (float64 [ids], scaled per tensor by 2**exponent), next and via, from the loss down."""
+    """maxprod: fill t (float64 [ids], scaled per tensor by 2**exponent) and each scalar's best candidate, from the loss down."""
+    plan, state = bare_plan(plan), bare_state(state)
     for tensor in range(plan.base.shape[0] - 1, -1, -1):
         base, size = plan.base[tensor], plan.size[tensor]
-        reference = evaluate(tensor, True, False, plan, state, like)
+        reference = evaluate(tensor, False, plan, state, like)
         if tensor == plan.loss_tensor:
-            state.best[plan.loss - base] = 1
-            state.next[plan.loss] = -1
+            state.best[plan.loss] = 1
+            state.onward_id[plan.loss] = -1
             reference = np.int64(0)
-        top = 0.0
-        for v in range(size):
-            top = max(top, state.best[v])
-        shift = np.int64(0)
-        if top > 0:
-            shift = np.int64(np.floor(np.log2(top)))
-        scale = 2.0 ** (-shift)
-        for v in range(size):
-            t[base + v] = state.best[v] * scale
-        state.exponent[tensor] = reference + shift
+        state.exponent[tensor] = reference + _scale(state.best, t, base, size)
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False)
+def _scale(best, t, base, size):
+    top = best[base] * 0
+    for v in range(base, base + size):
+        top = max(top, best[v])
+    shift = np.int64(0)
+    if top > 0:
+        shift = np.int64(np.floor(np.log2(top)))
+    scale = 2.0 ** (-shift)
+    for v in range(base, base + size):
+        t[v] = best[v] * scale
+    return shift
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
 def leaves(tensors, plan, state, like):
-    """greedy: next and via of all scalars of the listed leaves, with the contests that their traces meet."""
+    """greedy: best candidates of all scalars of the listed leaves, with the contests that their traces meet."""
+    plan, state = bare_plan(plan), bare_state(state)
     for at in range(tensors.shape[0]):
         tensor = tensors[at]
-        evaluate(tensor, True, plan.track[tensor], plan, state, like)
+        evaluate(tensor, plan.track[tensor], plan, state, like)
         if plan.track[tensor]:
-            _contests(tensor, plan, state)
+            _leaf_contests(tensor, plan, state)
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
-def _contests(tensor, plan, state):
-    base, parent = plan.base[tensor], state.set_table[2]
+def _leaf_contests(tensor, plan, state):
+    base = plan.base[tensor]
     for v in range(plan.size[tensor]):
-        s = state.sets[v]
-        if s == 0 or parent[s] == 0:
-            continue
-        count = state.traffic[base + v]
-        u = state.next[base + v]
-        if count == 0 or u < 0:
-            continue
-        target = plan.uses[state.via[base + v], TARGET]
-        winner = component_of(target, u - plan.base[target], plan)
-        entry = intern(s, winner + 1, state.contest_table)
-        state.contest_count[entry] += count
+        u = state.onward_id[base + v]
+        if u >= 0:
+            _contest(state.sets[v], u, state.via_use[base + v], state.traffic[base + v], plan, state)
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
-def forward(plan, state, evaluated, use_traffic, use_mass, like):
-    """Send the traces up. `evaluated` says whether next and via are known for operator outputs (maxprod)."""
+def _contest(number, u, use, count, plan, state):
+    """Count `count` departures to scalar u from a vertex whose candidates lie in the components of set `number`."""
+    if number == 0 or state.set_table[2][number] == 0 or count == 0:
+        return
+    target = plan.targets[use]
+    winner = component_of(target, u - plan.base[target], plan)
+    entry = intern(number, winner + 1, state.contest_table)
+    state.contest_count[entry] += count
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False)
+def forward(plan, state, known, use_traffic, use_mass, like):
+    """Send the traces up. `known` says that every scalar's best candidate is in the state already (maxprod)."""
+    plan, state = bare_plan(plan), bare_state(state)
+    largest = np.int64(1)
     for tensor in range(plan.base.shape[0]):
         base, size = plan.base[tensor], plan.size[tensor]
-        if tensor >= plan.leaves:
-            if not _any(state.traffic, base, size):
-                continue
-            if not evaluated or plan.track[tensor]:
-                evaluate(tensor, False, plan.track[tensor], plan, state, like)
-                if tensor == plan.loss_tensor:
-                    state.next[plan.loss] = -1
-                if plan.track[tensor]:
-                    _contests(tensor, plan, state)
-        elif evaluated and plan.track[tensor]:
-            evaluate(tensor, False, True, plan, state, like)
-            _contests(tensor, plan, state)
-        _send(base, size, state.next, state.via, state.traffic, state.mass, use_traffic, use_mass)
-
-
-# Plain arrays, not the tuples of a plan: compiled code counts references each time it takes an array out of a tuple.
+        if tensor < plan.leaves:
+            if known and plan.track[tensor]:
+                evaluate(tensor, True, plan, state, like)
+                _leaf_contests(tensor, plan, state)
+            _send_leaf(
+                base, size, state.onward_id, state.via_use, plan.targets, state.slot, state.ident, state.onward, state.via,
+                state.traffic, state.link, state.mass, state.head, state.filled, state.counts, use_traffic, use_mass,
+            )  # fmt: skip
+        largest = max(largest, size)
+    rank = np.empty(largest, np.int32)
+    for tensor in range(plan.leaves, plan.base.shape[0]):
+        count = state.filled[tensor]
+        if count == 0 or tensor == plan.loss_tensor:
+            continue
+        base = plan.base[tensor]
+        where = np.empty(count, np.int64)
+        slots = np.empty(count, np.int32)
+        _listed(state.head[tensor], count, base, state.ident, state.link, where, slots)
+        if _in_order(tensor, plan):
+            where.sort()
+            for q in range(count):
+                slots[q] = state.slot[base + where[q]]
+        best = np.empty(count, like.dtype)
+        onward = np.empty(count, np.int32)
+        via = np.empty(count, np.int32)
+        if not known or plan.track[tensor]:
+            visit(tensor, where, count, best, onward, via, rank, plan.track[tensor], plan, state, like)
+        else:
+            for q in range(count):
+                best[q] = state.best[base + where[q]]
+                onward[q] = state.onward_id[base + where[q]]
+                via[q] = state.via_use[base + where[q]]
+        if plan.track[tensor]:
+            for q in range(count):
+                if best[q] > 0:
+                    _contest(state.sets[q], np.int64(onward[q]), via[q], state.traffic[slots[q]], plan, state)
+        _send(
+            count, slots, best, onward, via, plan.targets, state.slot, state.ident, state.onward, state.via, state.traffic,
+            state.link, state.mass, state.head, state.filled, state.counts, use_traffic, use_mass,
+        )  # fmt: skip
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
-def _any(traffic, base, size):
+def _in_order(tensor, plan):
+    """Whether scalars had better come in order: contractions and Jacobian rows prepare a line for those that share it."""
     found = False
-    for v in range(base, base + size):
-        found = found or traffic[v] > 0
-        if found:
-            break
+    for at in range(plan.use_start[tensor], plan.use_start[tensor + 1]):
+        found = found or plan.uses[plan.use_list[at], KIND] != PAIRS
     return found
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
-def _send(base, size, onward, via, traffic, mass, use_traffic, use_mass):
-    for v in range(base, base + size):
-        count = traffic[v]
-        u = onward[v]
-        if count == 0 or u < 0:
-            continue
-        use = via[v]
-        traffic[u] += count
-        mass[u] += mass[v]
-        use_traffic[use] += count
-        use_mass[use] += mass[v]
+def _listed(s, count, base, ident, link, where, slots):
+    for q in range(count):
+        slots[q] = s
+        where[q] = ident[s] - base
+        s = link[s]
+
+
+# The two loops below run once for every trace. They are written out: a function that takes arrays would have their references
+# counted at every call.
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
-def sequences(plan, state, sequence, table, group_inner, group_count, group_start, traffic_of, mass_of, out):
-    """Sequence numbers of every visited scalar (int32 [ids]) and, for leaves, traces by (group, sequence).
-
-    A group is a block of a leaf tensor that belongs to one component. Element e > 0 of a sequence (as of the sets of
-    candidate components) is component e - 1, and 0 stands for "no component". Rows of `out` (float64 [., 4]) become
-    (group, sequence, traffic, mass); returns how many there are, or -1 if `out` is too short. `traffic_of`/`mass_of`
-    are scratch, as long as the table, all zero.
-    """
-    rows = 0
-    element = table[3]
-    onward, via, traffic, mass = state.next, state.via, state.traffic, state.mass
-    uses, bases = plan.uses, plan.base
-    inners, counts, components = plan.comp_inner, plan.comp_count, plan.comp_table
-    for tensor in range(plan.base.shape[0] - 1, -1, -1):
-        base, size = plan.base[tensor], plan.size[tensor]
-        leaf = tensor < plan.leaves
-        groups = group_count[tensor] if leaf else 1
-        span = group_inner[tensor] if leaf else size
-        if not leaf and not _any(traffic, base, size):
+def _send_leaf(
+    base, size, onward_id, via_use, targets, slot, ident, onward, via, traffic, link, mass, head, filled, counts, use_traffic,
+    use_mass,
+):  # fmt: skip
+    """Send the traces of the scalars of a leaf one edge on; a scalar that no trace has reached before gets a slot."""
+    used = counts[USED]
+    last, crossed, carried = np.int64(-1), np.int64(0), 0.0
+    for v in range(base, base + size):
+        count, weight = traffic[v], mass[v]
+        onward[v] = -1
+        if count == 0:
             continue
-        for start in range(0, size, span):
-            group = group_start[tensor] + (start // span) % groups if leaf else 0
-            touched_from = np.int64(2**31)
-            touched_to = np.int64(-1)
-            last_key = np.int64(-1)
-            last = np.int64(0)
-            for v in range(start, min(start + span, size)):
-                count = traffic[base + v]
-                u = onward[base + v]
-                if count == 0 or u < 0:
-                    continue
-                target = uses[via[base + v], TARGET]
-                block = 0 if counts[target] == 1 else ((u - bases[target]) // inners[target]) % counts[target]
-                component = components[target, block] + 1
-                after = sequence[u]
-                key = (np.int64(after) << 32) | np.int64(component)
-                if key != last_key:
-                    last_key = key
-                    last = np.int64(after) if element[after] == component else intern(after, component, table)
-                if leaf:
-                    traffic_of[last] += count
-                    mass_of[last] += mass[base + v]
-                    touched_from = min(touched_from, last)
-                    touched_to = max(touched_to, last)
-                else:
-                    sequence[base + v] = last
-            for s in range(touched_from, touched_to + 1):
-                if traffic_of[s] > 0:
-                    if rows >= out.shape[0]:
-                        return -1
-                    out[rows, 0] = group
-                    out[rows, 1] = s
-                    out[rows, 2] = traffic_of[s]
-                    out[rows, 3] = mass_of[s]
-                    traffic_of[s] = 0
-                    mass_of[s] = 0
-                    rows += 1
-    return rows
+        u = onward_id[v]
+        if u < 0:
+            traffic[v] = 0
+            continue
+        use = np.int64(via_use[v])
+        s = slot[u]
+        if s < 0:
+            s = np.int32(used)
+            used += 1
+            target = targets[use]
+            slot[u] = s
+            ident[s] = u
+            onward[s] = -1
+            traffic[s] = 0
+            mass[s] = 0
+            link[s] = head[target]
+            head[target] = s
+            filled[target] += 1
+        onward[v] = s
+        via[v] = use
+        traffic[s] += count
+        mass[s] += weight
+        if use != last:
+            if last >= 0:
+                use_traffic[last] += crossed
+                use_mass[last] += carried
+            last, crossed, carried = use, np.int64(0), 0.0
+        crossed += count
+        carried += weight
+    if last >= 0:
+        use_traffic[last] += crossed
+        use_mass[last] += carried
+    counts[USED] = used
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False)
+def _send(
+    number, slots, best, onward_id, via_use, targets, slot, ident, onward, via, traffic, link, mass, head, filled, counts,
+    use_traffic, use_mass,
+):  # fmt: skip
+    """The same for visited scalars of an operator, by their slots."""
+    used = counts[USED]
+    last, crossed, carried = np.int64(-1), np.int64(0), 0.0
+    for q in range(number):
+        if not best[q] > 0:
+            continue
+        u, use, v = onward_id[q], np.int64(via_use[q]), slots[q]
+        count, weight = traffic[v], mass[v]
+        s = slot[u]
+        if s < 0:
+            s = np.int32(used)
+            used += 1
+            target = targets[use]
+            slot[u] = s
+            ident[s] = u
+            onward[s] = -1
+            traffic[s] = 0
+            mass[s] = 0
+            link[s] = head[target]
+            head[target] = s
+            filled[target] += 1
+        onward[v] = s
+        via[v] = use
+        traffic[s] += count
+        mass[s] += weight
+        if use != last:
+            if last >= 0:
+                use_traffic[last] += crossed
+                use_mass[last] += carried
+            last, crossed, carried = use, np.int64(0), 0.0
+        crossed += count
+        carried += weight
+    if last >= 0:
+        use_traffic[last] += crossed
+        use_mass[last] += carried
+    counts[USED] = used
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
@@ -232,9 +246,29 @@ def mark_read(tensor, plan, read):
     base, size = plan.base[tensor], plan.size[tensor]
     for at in range(plan.use_start[tensor], plan.use_start[tensor + 1]):
         r = plan.uses[plan.use_list[at]]
-        ids = array_at(r[ID_TABLE], r[D0] * r[D1] * r[D2], _TABLE)
+        ids = array_at(r[ID_TABLE], r[D0] * r[D1] * r[D2], TABLE)
         for j in range(r[LO], r[HI]):
-            rest, i2 = j // r[D2], j % r[D2]
-            v = _id(r, ids, rest // r[D1], rest % r[D1], i2, r[D1], r[D2]) - base
+            if r[ID_TABLE] == 0:
+                rest, i2 = j // r[D2], j % r[D2]
+                v = r[ID_START] + (rest // r[D1]) * r[ID_S0] + (rest % r[D1]) * r[ID_S1] + i2 * r[ID_S2] - base
+            else:
+                v = np.int64(ids[j]) - base
             if 0 <= v < size:
                 read[v] = 1
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False)
+def all_finite(addresses, plan, like):
+    """Whether every gradient is finite."""
+    for tensor in range(plan.base.shape[0]):
+        if addresses[tensor] != 0:
+            total, _ = total_and_largest(array_at(addresses[tensor], plan.size[tensor], like), plan.size[tensor])
+            if not total < np.inf:
+                return False
+    return True
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False)
+def element(address, index, like):
+    """One element of the array at an address."""
+    return array_at(address, index + 1, like)[index]

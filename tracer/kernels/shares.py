@@ -1,42 +1,172 @@
-"""Component totals from traces by sequence."""
+"""Component totals from traces by sequence, and the parts of parameters' traces that need every scalar."""
 
 from __future__ import annotations
 
 import numba as nb
 import numpy as np
 
-
-@nb.njit(cache=True, nogil=True, boundscheck=False)
-def visits_of(parent, element, count, within):
-    """Entries into each component along every sequence: int32 [count, components].
-
-    `within` (bool [components + 1, components]) says what contains what; its row 0 is "no component".
-    """
-    components = within.shape[1]
-    visits = np.zeros((count, components), np.int32)
-    for s in range(1, count):
-        before = parent[s]
-        here = element[s]
-        for c in range(components):
-            visits[s, c] = visits[before, c]
-            if within[here, c] and (before == 0 or not within[element[before], c]):
-                visits[s, c] += 1
-    return visits
+from gradtrace.tracer.kernels.addressing import array_at
+from gradtrace.tracer.kernels.views import bare_plan, bare_state
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
-def component_totals(rows, visits, owned, mass, traffic, entries, own):
+def leaf_masses(tensors, plan, state, like, non_finite):
+    """traffic 1 and mass |gradient| for all scalars of the listed leaves (0 where it is not finite, which is counted)."""
+    plan, state = bare_plan(plan), bare_state(state)
+    for at in range(tensors.shape[0]):
+        tensor = tensors[at]
+        base, size = plan.base[tensor], plan.size[tensor]
+        state.traffic[base : base + size] = 1
+        if state.h_address[tensor] == 0:
+            state.mass[base : base + size] = 0
+            continue
+        gradient = array_at(state.h_address[tensor], size, like)
+        non_finite[at] = _masses(gradient, state.mass[base : base + size], size, state.largest)
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False)
+def _masses(gradient, mass, size, largest):
+    bad = 0
+    for v in range(size):
+        x = abs(gradient[v])
+        finite = x <= largest
+        bad += not finite
+        mass[v] = x if finite else 0
+    return bad
+
+
+LIVE, MASS, STRONGEST, PATH = 0, 1, 2, 3
+"""Columns of a parameter's row: live traces, their mass, flat index of the strongest scalar, number of its path."""
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False)
+def parameter_totals(tensors, plan, state, path, rows):
+    """Fill float64 [tensors, 4]: see the columns above (strongest and path are -1 where no trace is live)."""
+    plan, state = bare_plan(plan), bare_state(state)
+    for at in range(tensors.shape[0]):
+        tensor = tensors[at]
+        base, size = plan.base[tensor], plan.size[tensor]
+        live, mass, best = _totals(state.onward[base : base + size], state.mass[base : base + size], size)
+        rows[at, LIVE], rows[at, MASS], rows[at, STRONGEST], rows[at, PATH] = live, mass, best, -1
+        if best >= 0:
+            rows[at, PATH] = path[state.onward[base + best]]
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False)
+def _totals(onward, masses, size):
+    live, mass, best, top = 0, 0.0, -1, -1.0
+    for v in range(size):
+        if onward[v] >= 0:
+            live += 1
+            mass += masses[v]
+            if masses[v] > top:
+                top = masses[v]
+                best = v
+    return live, mass, best
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False)
+def component_totals(
+    rows, order, parent, element, count, start, listed, owner_start, owners, mass, traffic, entries, own
+):
     """Add up, per component: mass and traffic of the traces that cross it, entries, and mass from its own parameters.
 
-    rows: float64 [., 4] of (group, sequence, traces, mass); owned: bool [groups, components].
+    Sequences share their ends, so they are a tree; one walk over it, with a count of how often each component is on the way
+    from the loss, tells where a trace meets a component first. Cost: the tree, times the depth of component names.
+
+    Args:
+        rows: float64 [., 4] of (group, sequence, traces, mass); order: their positions by sequence.
+        parent, element, count: the table of sequences.
+        start, listed: element e stands for a component and its ancestors listed[start[e] : start[e + 1]].
+        owner_start, owners: likewise for groups.
+        mass, own: float64 [components]; traffic, entries: int64 [components].
     """
+    below_mass, below_traffic = np.zeros(count), np.zeros(count)
     for at in range(rows.shape[0]):
-        group, sequence = np.int64(rows[at, 0]), np.int64(rows[at, 1])
-        for c in range(visits.shape[1]):
-            times = visits[sequence, c]
-            if times > 0:
-                mass[c] += rows[at, 3]
-                traffic[c] += np.int64(rows[at, 2])
-                entries[c] += times * np.int64(rows[at, 2])
-                if owned[group, c]:
-                    own[c] += rows[at, 3]
+        s = np.int64(rows[at, 1])
+        below_mass[s] += rows[at, 3]
+        below_traffic[s] += rows[at, 2]
+    child, sibling = np.full(count, -1, np.int32), np.full(count, -1, np.int32)
+    for s in range(count - 1, 0, -1):
+        if below_traffic[s] > 0:
+            p = parent[s]
+            below_mass[p] += below_mass[s]
+            below_traffic[p] += below_traffic[s]
+            sibling[s] = child[p]
+            child[p] = s
+    first = np.full(count + 1, rows.shape[0], np.int64)
+    for at in range(rows.shape[0] - 1, -1, -1):
+        first[np.int64(rows[order[at], 1])] = at
+    on_way = np.zeros(mass.shape[0], np.int32)
+    s = np.int64(0)
+    while True:
+        if s > 0:
+            e, before = element[s], element[parent[s]]
+            for i in range(start[e], start[e + 1]):
+                c = listed[i]
+                if on_way[c] == 0:
+                    mass[c] += below_mass[s]
+                    traffic[c] += np.int64(below_traffic[s])
+                on_way[c] += 1
+                inside = False
+                if parent[s] > 0:
+                    for k in range(start[before], start[before + 1]):
+                        inside = inside or listed[k] == c
+                if not inside:
+                    entries[c] += np.int64(below_traffic[s])
+            at = first[s]
+            while at < rows.shape[0] and np.int64(rows[order[at], 1]) == s:
+                group = np.int64(rows[order[at], 0])
+                for i in range(owner_start[group], owner_start[group + 1]):
+                    if on_way[owners[i]] > 0:
+                        own[owners[i]] += rows[order[at], 3]
+                at += 1
+        if child[s] >= 0:
+            s = np.int64(child[s])
+            continue
+        while s > 0:
+            e = element[s]
+            for i in range(start[e], start[e + 1]):
+                on_way[listed[i]] -= 1
+            if sibling[s] >= 0:
+                s = np.int64(sibling[s])
+                break
+            s = np.int64(parent[s])
+        if s == 0:
+            break
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False)
+def contest_totals(number, winner, count, parent, element, start, listed, contested, won):
+    """Add up departures from vertices with candidates inside and outside each component, and those that went inside.
+
+    number, winner, count: of each kind of contest, the set of candidate components, the winner's element, departures.
+    """
+    seen = np.zeros(contested.shape[0], np.int32)
+    for at in range(number.shape[0]):
+        members = 0
+        s = number[at]
+        while s > 0:
+            for i in range(start[element[s]], start[element[s] + 1]):
+                seen[listed[i]] += 1
+            members += 1
+            s = parent[s]
+        for i in range(start[winner[at]], start[winner[at] + 1]):
+            c = listed[i]
+            if 0 < seen[c] < members:
+                won[c] += count[at]
+        s = number[at]
+        while s > 0:
+            for i in range(start[element[s]], start[element[s] + 1]):
+                c = listed[i]
+                if 0 < seen[c] < members:
+                    contested[c] += count[at]
+                seen[c] = 0
+            s = parent[s]
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False)
+def leave(plan, state, first):
+    """Take the marks of visited scalars off again, so that the next step finds the workspace clean."""
+    for s in range(first, state.counts[0]):
+        state.slot[state.ident[s]] = -1

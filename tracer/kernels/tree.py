@@ -5,77 +5,131 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
+from gradtrace.tracer.kernels.addressing import array_at
 from gradtrace.tracer.kernels.detail import BEST, NEXT, SECOND, VIA, WEIGHT, detail
+from gradtrace.tracer.kernels.views import bare_plan, bare_state
 
-ID, ONWARD, USE, PARTIAL, MARGIN, LEAST_MARGIN, LOG_PRODUCT, LENGTH = 0, 1, 2, 3, 4, 5, 6, 7
+ID, ONWARD, USE, PARTIAL, MARGIN, LEAST_MARGIN, LOG_PRODUCT, LENGTH, AFTER, GRADIENT = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9
 """Columns of a tree row: scalar id, next scalar's id (-1 at the end), use and signed weight of the edge to it, winner over
 runner-up here, the least margin from here on, log |product of the weights| from here on, edges from here on (-1: the
-trace breaks off before the loss)."""
-WIDTH = 8
+trace breaks off before the loss), row of the next scalar (-1: none), gradient of this scalar."""
+WIDTH = 10
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
-def grow(starts, rows, plan, state, place, like, columns):
-    """Add the traces of the scalars in `starts` to the tree; every scalar on the way is looked at in full, once.
+def row_of(id, keys, rows):
+    """Row of a scalar in the tree, or -1. `keys`, `rows` are an open table: int64 (-1: free) and int32."""
+    slots = keys.shape[0]
+    at = np.int64((np.uint64(id) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(20)) % np.uint64(slots))
+    while keys[at] != -1:
+        if keys[at] == id:
+            return np.int64(rows[at])
+        at += 1
+        if at == slots:
+            at = 0
+    return np.int64(-1)
 
-    `place` (int32 [ids], -1 where new) becomes the row of each scalar met; `columns` (float64 [., WIDTH]) holds `rows` rows
-    already. Returns the number of rows, or -1 - (rows so far) if `columns` is too short.
+
+@nb.njit(cache=True, nogil=True, boundscheck=False)
+def _put(id, row, keys, rows):
+    slots = keys.shape[0]
+    at = np.int64((np.uint64(id) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(20)) % np.uint64(slots))
+    while keys[at] != -1:
+        at += 1
+        if at == slots:
+            at = 0
+    keys[at] = id
+    rows[at] = row
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False)
+def refill(count, columns, keys, rows):
+    """Enter the first `count` rows of a tree into an empty table."""
+    for r in range(count):
+        _put(np.int64(columns[r, ID]), r, keys, rows)
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False)
+def grow(starts, at, count, plan, state, gradients, keys, rows, like, columns):
+    """Add the traces of the scalars in `starts`, from number `at` on; every scalar on the way is looked at in full, once.
+
+    Args:
+        starts: int64 ids.
+        at, count: where to go on: starts done so far, rows in use.
+        gradients: int64 [T], addresses of the tensors' gradients.
+        keys, rows: tell which scalars the rows are.
+        columns: float64 [., WIDTH].
+
+    Returns (number of rows, how many of `starts` are done); stops early where a trace might not fit: then make room and call
+    again.
     """
+    plan, state = bare_plan(plan), bare_state(state)
     found = np.zeros(5)
-    for at in range(starts.shape[0]):
-        first = rows
+    while at < starts.shape[0]:
+        first = count
         v = np.int64(starts[at])
-        while v >= 0 and place[v] < 0:
-            if rows >= columns.shape[0]:
-                for r in range(first, rows):
-                    place[np.int64(columns[r, ID])] = -1
-                return -1 - first
-            place[v] = rows
-            columns[rows, ID] = v
-            columns[rows, ONWARD] = -1
-            columns[rows, USE] = -1
-            columns[rows, PARTIAL] = 0
-            columns[rows, MARGIN] = np.inf
-            if v != plan.loss:
-                tensor = np.searchsorted(plan.base, v, side="right") - 1
-                detail(tensor, v - plan.base[tensor], plan, state, like, found)
-                columns[rows, ONWARD] = found[NEXT]
-                columns[rows, USE] = found[VIA]
-                columns[rows, PARTIAL] = found[WEIGHT]
-                if found[SECOND] > 0:
-                    columns[rows, MARGIN] = found[BEST] / found[SECOND]
-            v = np.int64(columns[rows, ONWARD])
-            rows += 1
-        for r in range(rows - 1, first - 1, -1):
+        after = np.int64(-1)
+        while v >= 0:
+            after = row_of(v, keys, rows)
+            if after >= 0:
+                break
+            if count >= columns.shape[0] or 2 * count >= keys.shape[0]:
+                # Half a trace is of no use: its rows are taken out again, by entering the whole ones anew.
+                keys[:] = -1
+                refill(first, columns, keys, rows)
+                return first, at
+            _put(v, count, keys, rows)
+            _look(v, count, plan, state, gradients, like, found, columns)
+            v = np.int64(columns[count, ONWARD])
+            count += 1
+        for r in range(count - 1, first - 1, -1):
             onward = np.int64(columns[r, ONWARD])
             if onward < 0:
                 columns[r, LEAST_MARGIN] = np.inf
                 columns[r, LOG_PRODUCT] = 0
                 columns[r, LENGTH] = 0 if columns[r, ID] == plan.loss else -1
+                columns[r, AFTER] = -1
+                after = np.int64(r)
                 continue
-            after = place[onward]
+            columns[r, AFTER] = after
             columns[r, LEAST_MARGIN] = min(columns[r, MARGIN], columns[after, LEAST_MARGIN])
             columns[r, LOG_PRODUCT] = columns[after, LOG_PRODUCT] + np.log(abs(columns[r, PARTIAL]))
             columns[r, LENGTH] = columns[after, LENGTH] + 1 if columns[after, LENGTH] >= 0 else -1
-    return rows
+            after = np.int64(r)
+        at += 1
+    return count, at
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
-def rows_from(row, place, columns):
+def _look(v, row, plan, state, gradients, like, found, columns):
+    columns[row, ID] = v
+    columns[row, ONWARD] = -1
+    columns[row, USE] = -1
+    columns[row, PARTIAL] = 0
+    columns[row, MARGIN] = np.inf
+    tensor = np.searchsorted(plan.base, v, side="right") - 1
+    at = v - plan.base[tensor]
+    columns[row, GRADIENT] = array_at(gradients[tensor], at + 1, like)[at] if gradients[tensor] != 0 else 0
+    if v != plan.loss:
+        detail(tensor, at, plan, state, like, found)
+        columns[row, ONWARD] = found[NEXT]
+        columns[row, USE] = found[VIA]
+        columns[row, PARTIAL] = found[WEIGHT]
+        if found[SECOND] > 0:
+            columns[row, MARGIN] = found[BEST] / found[SECOND]
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False)
+def rows_from(row, columns):
     """Rows of the trace that starts at `row`, in order, its start included."""
     count = 0
     r = row
-    while True:
+    while r >= 0:
         count += 1
-        onward = np.int64(columns[r, ONWARD])
-        if onward < 0:
-            break
-        r = place[onward]
+        r = np.int64(columns[r, AFTER])
     out = np.empty(count, np.int64)
     r = row
     for at in range(count):
         out[at] = r
-        onward = np.int64(columns[r, ONWARD])
-        if onward >= 0:
-            r = place[onward]
+        r = np.int64(columns[r, AFTER])
     return out

@@ -54,8 +54,8 @@ def _product(
     rows, cols = shape[-2], shape[-1]
     uses = []
     if x_ids is not None and y is not None:
-        # left[n, r, i]: max over o of |right[n, i, o] · g[n, r, o]|
-        strides = _dense(y)
+        # left[n, r, i]: max over o of |right[n, i, o] · g[n, r, o]|; few scalars are visited, so lines along o must lie together
+        strides = torch.empty(y.shape, device="meta").stride()
         y_n, y_i, y_o = (strides[0] if batched else 0), strides[-2], strides[-1]
         inner = y.shape[-2]
         uses.append(
