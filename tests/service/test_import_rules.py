@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("tracer", "service", "queries")
-TRACER_MAY = {"torch", "numpy", "numba", "gradtrace", "__future__"}
+TRACER_MAY = {"torch", "numpy", "numba", "llvmlite", "gradtrace", "__future__"}  # llvmlite is numba's own back end
 
 
 def imported(path: Path) -> set[str]:
