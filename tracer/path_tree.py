@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 import numpy as np
 
@@ -15,14 +15,19 @@ class PathTree:
 
     Attributes:
         base: int64 [T], first id of each tensor.
+        room: rows to make room for at first.
         columns: float64 [., WIDTH], of which `count` rows are in use.
     """
 
     base: np.ndarray
-    columns: np.ndarray = field(default_factory=lambda: np.zeros((1 << 9, tree.WIDTH)))
+    room: InitVar[int] = 1 << 9
+    columns: np.ndarray = field(init=False)
     count: int = 0
-    _keys: np.ndarray = field(default_factory=lambda: np.full(1 << 10, -1, np.int64))
-    _rows: np.ndarray = field(default_factory=lambda: np.zeros(1 << 10, np.int32))
+
+    def __post_init__(self, room: int) -> None:
+        self.columns = np.zeros((room, tree.WIDTH))
+        self._keys = np.full(2 * room, -1, np.int64)
+        self._rows = np.zeros(2 * room, np.int32)
 
     def grow(
         self,

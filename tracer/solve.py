@@ -64,6 +64,9 @@ class Solved:
     def grow(self, starts: np.ndarray) -> None:
         """Have the traces of these scalars in the tree."""
         self.tree.grow(starts, self.plan, self.state, self.gradients, self.like)
+        workspace = self.captured.plan.workspace
+        if workspace is not None:  # the next step's tree will be about as large
+            workspace.tree_room = max(workspace.tree_room, len(self.tree.columns))
 
     def gradient(self, tensor: int, index: int) -> float:
         """The gradient of one scalar of a tensor, still scaled; 0 where autograd had none."""
@@ -140,7 +143,8 @@ def _attempt(captured: Captured, mode: str, work: Workspace) -> Solved | None:
     return Solved(
         mode, captured, arrays, main, like, use_traffic, use_mass, flow, peak, rows, non_finite, visits,
         _component_totals(captured, visits, work, states), work.sequences, work.paths, work.routes, work.interned,
-        work.vertices, work.places, greedy_h, not clean or any(s.meters[NON_FINITE] for s in states), keep, PathTree(arrays.base),
+        work.vertices, work.places, greedy_h, not clean or any(s.meters[NON_FINITE] for s in states), keep,
+        PathTree(arrays.base, work.tree_room),
     )  # fmt: skip
 
 
@@ -161,7 +165,6 @@ def addresses(
         wanted = strides[at] if strides is not None and at < len(strides) else None
         if tensor is not None and (
             tensor.dtype is not dtype
-            or tensor.requires_grad
             or not (tensor.is_contiguous() if wanted is None else tensor.stride() == wanted)
             or tensor.device.type != "cpu"
         ):

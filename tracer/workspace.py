@@ -34,6 +34,7 @@ class Workspace:
         ) = (np.empty(scalars, np.int32) for _ in range(9))
         self.mass = np.empty(scalars)
         self.capacity = 1 << 10
+        self.tree_room = 1 << 9
         self.restart(1 << 10)
 
     def restart(self, capacity: int) -> None:

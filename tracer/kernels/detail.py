@@ -23,7 +23,6 @@ from gradtrace.tracer.kernels.layout import (
     KIND,
     LO,
     MM,
-    OP,
     OUT_S0,
     OUT_S1,
     OUT_S2,
@@ -85,22 +84,23 @@ def detail(tensor, v, plan, state, like, found):
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
-def _consider(use, flat, value, weight, plan, state, found):
-    if not (value > 0 and value <= state.largest):
-        return
-    u = plan.base[plan.uses[use, TARGET]] + flat
-    via = np.int64(found[VIA])
-    wins = value > found[BEST]
-    if value == found[BEST] and via >= 0 and plan.uses[via, OP] == plan.uses[use, OP] and u < found[NEXT]:
-        wins = True
-    if wins:
-        found[SECOND] = found[BEST]
-        found[BEST] = value
-        found[NEXT] = u
-        found[VIA] = use
-        found[WEIGHT] = weight
-    elif value > found[SECOND]:
-        found[SECOND] = value
+def _consider(use, u, value, runner_up, weight, ops, found):
+    """Let the best candidate of one position, and the second best, compete with those of other positions."""
+    if value > 0:
+        via = np.int64(found[VIA])
+        wins = value > found[BEST]
+        if value == found[BEST] and via >= 0 and ops[via] == ops[use] and u < found[NEXT]:
+            wins = True
+        if wins:
+            found[SECOND] = found[BEST]
+            found[BEST] = value
+            found[NEXT] = u
+            found[VIA] = use
+            found[WEIGHT] = weight
+        elif value > found[SECOND]:
+            found[SECOND] = value
+        if runner_up > found[SECOND]:
+            found[SECOND] = runner_up
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
@@ -113,6 +113,8 @@ def _at(use, i0, i1, i2, scale, plan, state, like, found):
     scaled = like.dtype.type(plan.constants[use] * scale)
     n = r[D0] * r[D1] * r[D2]
     j = (i0 * r[D1] + i1) * r[D2] + i2
+    base = plan.base[target]
+    largest = state.largest
     if r[KIND] == PAIRS:
         if r[OUT_TABLE] == 0:
             flat = r[OUT_START] + i0 * r[OUT_S0] + i1 * r[OUT_S1] + i2 * r[OUT_S2]
@@ -121,30 +123,56 @@ def _at(use, i0, i1, i2, scale, plan, state, like, found):
         if r[VALUES] >= 0:
             if state.pointers[r[VALUES]] == 0:
                 return
-            value = array_at(state.pointers[r[VALUES]], n, like)[j]
-            weight = value / h[flat] if h[flat] != 0 else like.dtype.type(0)
-            _consider(use, flat, abs(value), weight, plan, state, found)
+            own = array_at(state.pointers[r[VALUES]], n, like)[j]
+            value = abs(own)
+            weight = own / h[flat] if h[flat] != 0 else like.dtype.type(0)
         elif r[WEIGHTS] >= 0:
-            weight = array_at(state.pointers[r[WEIGHTS]], n, like)[j]
-            _consider(use, flat, abs(weight * scaled) * abs(h[flat]), weight * constant, plan, state, found)
+            w = array_at(state.pointers[r[WEIGHTS]], n, like)[j]
+            value = abs(w * scaled) * abs(h[flat])
+            weight = w * constant
         else:
-            _consider(use, flat, abs(scaled) * abs(h[flat]), constant, plan, state, found)
+            value = abs(scaled) * abs(h[flat])
+            weight = constant
+        if value <= largest:
+            _consider(use, base + flat, value, like.dtype.type(0), weight, plan.ops, found)
     elif r[KIND] == MM:
         a_address = state.pointers[r[A]] if r[A] >= 0 else state.h_address[target]
         b_address = state.pointers[r[B]] if r[B] >= 0 else state.h_address[target]
         a, b = array_at(a_address, 1, like), array_at(b_address, 1, like)
         at_a, at_b = i0 * r[A_S0] + i1 * r[A_SM], i0 * r[B_S0] + i2 * r[B_SN]
-        flat = i0 * r[U0] + i1 * r[U1] + i2 * r[U2]
-        for k in range(r[K]):
-            x, y = a[at_a + k * r[A_SK]], b[at_b + k * r[B_SK]]
-            weight = constant * (y if r[A] < 0 else x)
-            _consider(use, flat + k * r[UK], (abs(x) * abs(scaled)) * abs(y), weight, plan, state, found)
+        top, second, k = _two_largest(a, at_a, r[A_SK], b, at_b, r[B_SK], r[K], abs(scaled), largest)
+        if k >= 0:
+            weight = constant * (b[at_b + k * r[B_SK]] if r[A] < 0 else a[at_a + k * r[A_SK]])
+            flat = i0 * r[U0] + i1 * r[U1] + i2 * r[U2] + k * r[UK]
+            _consider(use, base + flat, top, second, weight, plan.ops, found)
     else:
         d, inner = r[D1], r[D2]
         row = array_at(state.pointers[r[ROW]], n, like)
         spread = array_at(state.pointers[max(r[ROW_SCALE], 0)], r[D0], like)
         gain = array_at(state.pointers[max(r[ROW_WEIGHT], 0)], d, like)
+        top, second, chosen = like.dtype.type(0), like.dtype.type(0), -1
         for i in range(d):
-            weight = row_weight(r, i0, i, i1, d, inner, i2, row, spread, gain) * constant
-            flat = (i0 * d + i) * inner + i2
-            _consider(use, flat, abs(weight * like.dtype.type(scale)) * abs(h[flat]), weight, plan, state, found)
+            w = row_weight(r, i0, i, i1, d, inner, i2, row, spread, gain) * constant
+            value = abs(w * like.dtype.type(scale)) * abs(h[(i0 * d + i) * inner + i2])
+            if not value <= largest:
+                continue
+            if value > top:
+                top, second, chosen = value, top, i
+            elif value > second:
+                second = value
+        if chosen >= 0:
+            weight = row_weight(r, i0, chosen, i1, d, inner, i2, row, spread, gain) * constant
+            _consider(use, base + (i0 * d + chosen) * inner + i2, top, second, weight, plan.ops, found)
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False)
+def _two_largest(a, at_a, a_step, b, at_b, b_step, depth, factor, largest):
+    """(largest, second largest, k of the largest) of |a[k]·b[k]|; k is -1 where all are zero."""
+    top, second, at = a[0] * 0, a[0] * 0, -1
+    for k in range(depth):
+        value = (abs(a[at_a + k * a_step]) * factor) * abs(b[at_b + k * b_step])
+        if value > top and value <= largest:
+            top, second, at = value, top, k
+        elif value > second and value <= largest:
+            second = value
+    return top, second, at
