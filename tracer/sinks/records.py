@@ -18,6 +18,7 @@ from gradtrace.tracer.steptrace import (
     BatchTrace,
     ComponentShare,
     DominantPath,
+    OnDemand,
     ParameterTrace,
     RouteShare,
     RunRecord,
@@ -164,7 +165,7 @@ def _cell(value: Json) -> Json:
         return _row(value)
     if isinstance(value, float):
         return _number(value)
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | OnDemand):
         return [_number(x) if isinstance(x, float) else x for x in value]
     return value
 
