@@ -77,7 +77,7 @@ def solve(captured: Captured, mode: str) -> Solved:
     """Trace a captured step (its backward has run) in one mode."""
     plan = captured.plan
     count = int(plan.arrays.base[-1] + plan.arrays.size[-1])
-    work, plan.workspace = plan.workspace or Workspace(count, len(plan.arrays.base)), None
+    work, plan.workspace = plan.workspace or Workspace(count), None
     work.tidy()
     solved = None
     while solved is None:

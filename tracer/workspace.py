@@ -18,8 +18,8 @@ class Workspace:
     (`routes`, `vertices`, `places`) is found again.
     """
 
-    def __init__(self, scalars: int, tensors: int) -> None:
-        self.scalars, self.tensors = scalars, tensors
+    def __init__(self, scalars: int) -> None:
+        self.scalars = scalars
         self.slot = np.full(scalars, -1, np.int32)
         (
             self.onward_id,

@@ -124,7 +124,8 @@ def top_exponent(tensor, plan, state):
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
-def _offer(id, value, u, use, ops, best, onward, via):
+def offer(id, value, u, use, ops, best, onward, via):
+    """Let (use, u) with `value` > 0 compete for an entry: ties go to the use recorded first, in one operator to the lowest u."""
     held = best[id]
     if value > held:
         best[id] = value
@@ -465,7 +466,7 @@ def _rows(use, base, size, track, constant, h, plan, state, like):
                     value, i = softmax_row(factor, row[start + j * inner], r[KIND] == SOFTMAX, j, first, second)
                 if value > 0 and value <= largest:
                     flat = start + i * inner
-                    _offer(id, value, target_base + flat, use, plan.ops, state.best, state.onward_id, state.via_use)
+                    offer(id, value, target_base + flat, use, plan.ops, state.best, state.onward_id, state.via_use)
                     if track:
                         _note(id - base, flat, target, plan, state)
                 else:

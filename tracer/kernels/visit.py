@@ -7,7 +7,7 @@ import numpy as np
 
 from gradtrace.tracer.kernels.addressing import array_at
 from gradtrace.tracer.kernels.bits import largest_product
-from gradtrace.tracer.kernels.candidates import TABLE, add_blocks, component_of, top_exponent
+from gradtrace.tracer.kernels.candidates import TABLE, add_blocks, component_of, offer, top_exponent
 from gradtrace.tracer.kernels.component_sets import with_element
 from gradtrace.tracer.kernels.jacobian_rows import normalised_row, row_factors, softmax_row
 from gradtrace.tracer.kernels.layout import (
@@ -94,19 +94,6 @@ def visit(tensor, where, count, best, onward, via, rank, track, plan, state, lik
 
 # Each of the following looks at m pairs (q, j), lets the best candidate of j compete for q, leaves its output index in
 # js (-1: none), and returns how many candidates were not finite.
-
-
-@nb.njit(cache=True, nogil=True, boundscheck=False)
-def offer(q, value, u, use, ops, best, onward, via):
-    """Let (use, u) with `value` > 0 compete for entry q: ties go to the use recorded first, in one operator to the lowest u."""
-    held = best[q]
-    if value > held:
-        best[q] = value
-        onward[q] = u
-        via[q] = use
-    elif value == held and ops[via[q]] == ops[use] and u < onward[q]:
-        onward[q] = u
-        via[q] = use
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
