@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from gradtrace.tracer.collector import collector_paused
 from gradtrace.tracer.components import recorded, watch_modules
 from gradtrace.tracer.errors import TraceError
 from gradtrace.tracer.plan import Options
@@ -147,6 +148,7 @@ class Tracer:
             yield step
         self.step_number += 1
 
+    @collector_paused()
     def run_traced(self, step: Step, loss: torch.Tensor, scaled: torch.Tensor, scale: float) -> None:
         """Backward of a traced step (called by `Step.backward`)."""
         state = _Backward(scaled)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -126,12 +128,22 @@ def _attempt(captured: Captured, mode: str, work: Workspace) -> Solved | None:
         keep.append(t)
         h_address[:] = t.ctypes.data + arrays.base * t.itemsize
         passes.values(arrays, main, t, like)
-    else:
-        other = state()
-        if _leaves_and_flows(plan.leaf_costs, learnt, arrays, main, other, order, flow, peak, like):
-            states.append(other)
     use_traffic, use_mass = np.zeros(len(arrays.uses), np.int64), np.zeros(len(arrays.uses))
-    passes.forward(arrays, main, mode == "maxprod", use_traffic, use_mass, like)
+    with _Aside() as aside:
+        if mode != "maxprod":
+            here, there = _halves(plan.leaf_costs, learnt)
+            if there.size:
+                other = state()
+                states.append(other)
+                aside.start(
+                    partial(passes.leaves, there, arrays, other, like),
+                    partial(flows, order, arrays, other, flow, peak, like),
+                )
+            else:
+                flows(order, arrays, main, flow, peak, like)
+            passes.leaves(here, arrays, main, like)
+            aside.leaves_done()
+        passes.forward(arrays, main, mode == "maxprod", use_traffic, use_mass, like)
     sequences(arrays, main, plan.vertex_of, work.into, work.path, work.sequences, work.paths)
     rows = np.zeros((learnt.size, 4))
     shares.parameter_totals(learnt, arrays, main, work.path, rows)
@@ -194,31 +206,41 @@ def flow_order(arrays: PlanArrays, pointers: np.ndarray) -> np.ndarray:
     return np.argsort(np.where(shared, pointers[np.maximum(factor, 0)], -1), kind="stable").astype(np.int64)
 
 
-def _leaves_and_flows(
-    costs: np.ndarray, learnt: np.ndarray, arrays: PlanArrays, main: StepArrays, other: StepArrays, order: np.ndarray,
-    flow: np.ndarray, peak: np.ndarray, like: np.ndarray,
-) -> bool:  # fmt: skip
-    """Candidates of all parameter scalars and flows of all uses, over two threads where that is worth it; whether it was."""
+class _Aside:
+    """Half of the leaves, and then the flows, on a second thread: while the other half is done, and the traces are sent up."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1)
+        self._leaves: Future[None] | None = None
+        self._flows: Future[None] | None = None
+
+    def start(self, leaves: Callable[[], None], flows: Callable[[], None]) -> None:
+        self._leaves, self._flows = self._pool.submit(leaves), self._pool.submit(flows)
+
+    def leaves_done(self) -> None:
+        if self._leaves is not None:
+            self._leaves.result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown()  # compiled code works on arrays of this step: it must have ended, whatever went wrong
+        if self._flows is not None and error[0] is None:
+            self._flows.result()
+
+
+def _halves(costs: np.ndarray, learnt: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The leaves in two lists of about the same cost; the second is empty where a thread of its own does not pay."""
     if costs.sum() < _PARALLEL or torch.get_num_threads() < 2 or learnt.size < 2:
-        flows(order, arrays, main, flow, peak, like)
-        passes.leaves(learnt, arrays, main, like)
-        return False
-    halves: list[list[int]] = [[], []]
-    load = [0.0, 0.1 * float(costs.sum())]  # the second also has the flows to work out
+        return learnt, learnt[:0]
+    halves: tuple[list[int], list[int]] = ([], [])
+    load = [0.0, 0.0]
     for at in np.argsort(-costs):
         side = int(load[1] < load[0])
         halves[side].append(int(learnt[at]))
         load[side] += float(costs[at])
-
-    def aside() -> None:
-        passes.leaves(np.array(halves[1], np.int64), arrays, other, like)
-        flows(order, arrays, other, flow, peak, like)
-
-    with ThreadPoolExecutor(1) as pool:
-        second = pool.submit(aside)
-        passes.leaves(np.array(halves[0], np.int64), arrays, main, like)
-        second.result()
-    return True
+    return np.array(halves[0], np.int64), np.array(halves[1], np.int64)
 
 
 def _visits(layout: Any, arrays: PlanArrays, main: StepArrays, work: Workspace) -> np.ndarray | None:

@@ -54,7 +54,7 @@ from gradtrace.tracer.kernels.layout import (
     B,
     K,
 )  # fmt: skip
-from gradtrace.tracer.kernels.rowmax import row_max
+from gradtrace.tracer.kernels.rowmax import DEEP, KEPT, bounded_row_max, line_tops, positive, row_max
 from gradtrace.tracer.kernels.state import NON_FINITE
 
 TABLE = np.empty(0, np.int32)
@@ -62,13 +62,15 @@ TABLE = np.empty(0, np.int32)
 
 _COLUMNS = 512
 """Columns of a product worked on at a time: their running maxima fit the first-level cache."""
+_BOUNDED = 256
+"""The same where factors that cannot win are left out: bounds are closer over fewer columns."""
 _ROWS = 16
 """Rows of a product whose factors are gathered at a time: one line of the cache."""
 _DEPTH = 4096
 """Factors put together at most."""
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@nb.njit(cache=True, nogil=True, boundscheck=False, forceinline=True)
 def component_of(tensor, flat, plan):
     """Component number of one scalar of a tensor (-1: none); blocks of a tensor may belong to different components."""
     inner, count, table = plan.comp_inner[tensor], plan.comp_count[tensor], plan.comp_table
@@ -105,7 +107,10 @@ def evaluate(tensor, track, plan, state, like):
         h = array_at(state.h_address[target], plan.size[target], like)
         kind = plan.uses[use, KIND]
         if kind == PAIRS:
-            _pairs(use, base, size, track, constant, h, plan, state, like)
+            if not track and _copied(plan.uses[use]):
+                _copies(use, base, size, constant, plan, state, like)
+            else:
+                _pairs(use, base, size, track, constant, h, plan, state, like)
         elif kind == MM:
             onwards = _run_end(at, end, track, plan, state)
             _contraction(at, onwards, base, size, track, constant, plan, state, like)
@@ -114,7 +119,7 @@ def evaluate(tensor, track, plan, state, like):
     return reference
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@nb.njit(cache=True, nogil=True, boundscheck=False, forceinline=True)
 def top_exponent(tensor, plan, state):
     """The largest binary exponent among the tensors that read this one (0 for greedy throughout)."""
     reference = np.int64(-(2**62))
@@ -123,7 +128,7 @@ def top_exponent(tensor, plan, state):
     return reference if reference > -(2**61) else np.int64(0)
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@nb.njit(cache=True, nogil=True, boundscheck=False, forceinline=True)
 def offer(id, value, u, use, ops, best, onward, via):
     """Let (use, u) with `value` > 0 compete for an entry: ties go to the use recorded first, in one operator to the lowest u."""
     held = best[id]
@@ -136,7 +141,7 @@ def offer(id, value, u, use, ops, best, onward, via):
         via[id] = use
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@nb.njit(cache=True, nogil=True, boundscheck=False, forceinline=True)
 def _note(v, flat, target, plan, state):
     state.sets[v] = with_element(state.sets[v], component_of(target, flat, plan) + 1, state.set_table)
 
@@ -173,6 +178,45 @@ def _pairs(use, base, size, track, constant, h, plan, state, like):
                 value = abs(weights[j]) * abs(constant) * abs(h[flat])
             if value > 0 and value <= state.largest:
                 _note(v, flat, target, plan, state)
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False)
+def _copied(r):
+    """Whether each scalar is read once by every line of the outputs, with one weight: a bias under a batch."""
+    return (
+        r[ID_TABLE] == 0 and r[OUT_TABLE] == 0 and r[VALUES] < 0 and r[WEIGHTS] < 0 and r[D0] == 1 and r[D1] >= _ROWS
+        and r[ID_S1] == 0 and r[LO] == 0 and r[HI] == r[D1] * r[D2]
+    )  # fmt: skip
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False)
+def _copies(use, base, size, constant, plan, state, like):
+    """The product of one line of weights, all alike, with the gradients of the outputs."""
+    r = plan.uses[use]
+    target = r[TARGET]
+    lines, columns, largest = r[D1], r[D2], state.largest
+    width = min(columns, _COLUMNS)
+    packed = np.empty((lines, width), like.dtype)
+    best, wide = np.empty(width, like.dtype), np.empty(width, state.wide.dtype)
+    column = np.full(lines, abs(constant))
+    ks, use_of, onto = np.arange(lines), np.full(lines, use, np.int32), np.empty(lines, np.int64)
+    for k in range(lines):
+        onto[k] = plan.base[target] + k * r[OUT_S1]
+    bad = 0
+    for start in range(0, columns, width):
+        span = min(width, columns - start)
+        flat = r[OUT_START] + start * r[OUT_S2]
+        reach = (lines - 1) * r[OUT_S1] + (span - 1) * r[OUT_S2] + 1
+        h = array_at(state.h_address[target] + flat * like.itemsize, reach, like)
+        bad += _pack(h, r[OUT_S1], r[OUT_S2], lines, span, largest, packed)
+        row_max(column, ks, lines, packed, span, best, wide)
+        bad += _without_overflow(column, ks, lines, packed, span, largest, best, wide)
+        _merge(
+            r[ID_START] + start * r[ID_S2], r[ID_S2], TABLE, 0, False, base, size, flat, r[OUT_S2], span, best, wide, use_of,
+            onto, plan.ops, state.best, state.onward_id, state.via_use,
+        )  # fmt: skip
+    if bad > 0:
+        state.meters[NON_FINITE] += bad
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
@@ -255,12 +299,15 @@ def _contraction(at, end, base, size, track, constant, plan, state, like):
     whole = depth * number
     ids = array_at(r[ID_TABLE], r[D0] * rows * columns, TABLE)
     factor = abs(constant)
-    width = min(columns, _COLUMNS)
+    deep = whole >= DEEP
+    width = min(columns, _BOUNDED if deep else _COLUMNS)
     ks = np.empty(whole, np.int64)
     best = np.empty(width, like.dtype)
     wide = np.empty(width, state.wide.dtype)
     packed = np.empty((whole, width), like.dtype)
     panel = np.empty((_ROWS, whole), like.dtype)
+    tops, bounds = np.empty(whole, like.dtype), np.empty(whole, like.dtype)
+    ratio = np.full(1, 0.5)
     use_of, onto = np.empty(whole, np.int32), np.empty(whole, np.int64)
     for t in range(number):
         use = plan.use_list[at + t]
@@ -285,6 +332,10 @@ def _contraction(at, end, base, size, track, constant, plan, state, like):
                 address = state.pointers[q[B]] if q[B] >= 0 else state.h_address[q[TARGET]]
                 b = array_at(address + (i0 * q[B_S0] + start * q[B_SN]) * like.itemsize, reach_b, like)
                 bad += _pack(b, q[B_SK], q[B_SN], depth, span, largest, packed[t * depth :])
+            bounded = deep and row_hi - row_lo >= _ROWS
+            if bounded:
+                line_tops(packed, whole, span, tops)
+            asked = kept = 0
             for top_row in range(row_lo, row_hi, _ROWS):
                 count_rows = min(_ROWS, row_hi - top_row)
                 for t in range(number):
@@ -298,10 +349,18 @@ def _contraction(at, end, base, size, track, constant, plan, state, like):
                 for i in range(count_rows):
                     i1 = top_row + i
                     column = panel[i]
-                    count = _positive(column, whole, ks)
+                    if bounded:
+                        count = bounded_row_max(
+                            column, tops, whole, packed, span, largest, ratio, bounds, ks, best, wide
+                        )
+                        asked += whole
+                        kept += count
+                        bounded = asked < _ROWS * whole or kept < KEPT * asked
+                    else:
+                        count = positive(column, whole, ks)
+                        row_max(column, ks, count, packed, span, best, wide)
                     if count == 0:
                         continue
-                    row_max(column, ks, count, packed, span, best, wide)
                     bad += _without_overflow(column, ks, count, packed, span, largest, best, wide)
                     flat = i0 * r[U0] + i1 * r[U1] + start * r[U2]
                     place = (i0 * rows + i1) * columns + start
@@ -364,16 +423,6 @@ def _panel(a, k_step, m_step, depth, count, factor, largest, panel):
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
-def _positive(column, depth, ks):
-    """The k where column[k] is not 0, in `ks`; returns how many."""
-    count = 0
-    for k in range(depth):
-        ks[count] = k
-        count += column[k] > 0
-    return count
-
-
-@nb.njit(cache=True, nogil=True, boundscheck=False)
 def _without_overflow(column, ks, count, packed, span, largest, best, wide):
     """Look again, one by one, where a product of two finite entries overflowed; returns how many did."""
     bad = 0
@@ -413,7 +462,7 @@ def _merge(
                 via[id] = use
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@nb.njit(cache=True, nogil=True, boundscheck=False, forceinline=True)
 def add_blocks(number, left, right, depth, flat, target, plan, state):
     """The set `number` with the component of every block of outputs flat + k in which |left[k]·right[k]| is not 0."""
     inner = plan.comp_inner[target]

@@ -26,7 +26,7 @@ def new_table(capacity: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nda
     )
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@nb.njit(cache=True, nogil=True, boundscheck=False, forceinline=True)
 def intern(parent_number, added, table):
     """The number of (parent_number, added), handing out a new one where it is new."""
     keys, numbers, parent, element, meters = table
@@ -52,7 +52,7 @@ def intern(parent_number, added, table):
     return np.int64(number)
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@nb.njit(cache=True, nogil=True, boundscheck=False, forceinline=True)
 def with_element(number, added, table):
     """The set `number` with `added` in it (the same number where it is in already)."""
     parent, element = table[2], table[3]

@@ -49,7 +49,7 @@ BEST, SECOND, NEXT, VIA, WEIGHT = 0, 1, 2, 3, 4
 """Indices into what `detail` fills in."""
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@nb.njit(cache=True, nogil=True, boundscheck=False, forceinline=True)
 def detail(tensor, v, plan, state, like, found):
     """Fill `found` (float64[5]) with the best value, the runner-up, the winner's id (-1: none), use and signed weight."""
     found[BEST] = 0
@@ -83,7 +83,7 @@ def detail(tensor, v, plan, state, like, found):
                 _at(use, j // d12, (j // r[D2]) % r[D1], j % r[D2], scale, plan, state, like, found)
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@nb.njit(cache=True, nogil=True, boundscheck=False, forceinline=True)
 def _consider(use, u, value, runner_up, weight, ops, found):
     """Let the best candidate of one position, and the second best, compete with those of other positions."""
     if value > 0:
@@ -103,7 +103,7 @@ def _consider(use, u, value, runner_up, weight, ops, found):
             found[SECOND] = runner_up
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@nb.njit(cache=True, nogil=True, boundscheck=False, forceinline=True)
 def _at(use, i0, i1, i2, scale, plan, state, like, found):
     """Offer every candidate of position (i0, i1, i2) of one use. `scale` aligns exponents; weights are given without it."""
     r = plan.uses[use]
@@ -165,7 +165,7 @@ def _at(use, i0, i1, i2, scale, plan, state, like, found):
             _consider(use, base + (i0 * d + chosen) * inner + i2, top, second, weight, plan.ops, found)
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@nb.njit(cache=True, nogil=True, boundscheck=False, forceinline=True)
 def _two_largest(a, at_a, a_step, b, at_b, b_step, depth, factor, largest):
     """(largest, second largest, k of the largest) of |a[k]·b[k]|; k is -1 where all are zero."""
     top, second, at = a[0] * 0, a[0] * 0, -1

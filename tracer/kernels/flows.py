@@ -199,8 +199,13 @@ def _pairs(r, base, size, constant, h, state, like):
             if state.pointers[r[VALUES]] == 0:
                 return 0.0, 0.0
             return total_and_largest(array_at(state.pointers[r[VALUES]], n, like), n)
-        if r[WEIGHTS] < 0 and r[OUT_TABLE] == 0 and r[D0] == 1 and r[D1] == 1 and r[OUT_S2] == 1:
-            total, top = total_and_largest(h[r[OUT_START] :], n)
+        if r[WEIGHTS] < 0 and r[OUT_TABLE] == 0 and r[OUT_S2] == 1:
+            total, top = 0.0, 0.0
+            for i0 in range(r[D0]):
+                for i1 in range(r[D1]):
+                    one, one_top = total_and_largest(h[r[OUT_START] + i0 * r[OUT_S0] + i1 * r[OUT_S1] :], r[D2])
+                    total += one
+                    top = max(top, one_top)
             return total * constant, top * constant
     return _pairs_at(r, base, size, constant, h, state, like)
 

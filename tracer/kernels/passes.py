@@ -19,6 +19,11 @@ from gradtrace.tracer.kernels.state import USED
 from gradtrace.tracer.kernels.views import bare_plan, bare_state
 from gradtrace.tracer.kernels.visit import visit
 
+_SPARSE = 8
+"""Up to this many scalars of a tensor for each visited one, looking through all of them beats following a list."""
+_DENSE = 4
+"""Up to this many, all products together cost less than the visited ones one by one."""
+
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
 def values(plan, state, t, like):
@@ -68,7 +73,7 @@ def _leaf_contests(tensor, plan, state):
             _contest(state.sets[v], u, state.via_use[base + v], state.traffic[base + v], plan, state)
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@nb.njit(cache=True, nogil=True, boundscheck=False, forceinline=True)
 def _contest(number, u, use, count, plan, state):
     """Count `count` departures to scalar u from a vertex whose candidates lie in the components of set `number`."""
     if number == 0 or state.set_table[2][number] == 0 or count == 0:
@@ -100,24 +105,32 @@ def forward(plan, state, known, use_traffic, use_mass, like):
         count = state.filled[tensor]
         if count == 0 or tensor == plan.loss_tensor:
             continue
-        base = plan.base[tensor]
+        base, size = plan.base[tensor], plan.size[tensor]
         where = np.empty(count, np.int64)
         slots = np.empty(count, np.int32)
-        _listed(state.head[tensor], count, base, state.ident, state.link, where, slots)
-        if _in_order(tensor, plan):
-            where.sort()
-            for q in range(count):
-                slots[q] = state.slot[base + where[q]]
+        in_order = _in_order(tensor, plan)
+        if count * _SPARSE >= size:
+            _found(base, size, state.slot, where, slots)
+        else:
+            _listed(state.head[tensor], count, base, state.ident, state.link, where, slots)
+            if in_order:
+                where.sort()
+                for q in range(count):
+                    slots[q] = state.slot[base + where[q]]
         best = np.empty(count, like.dtype)
         onward = np.empty(count, np.int32)
         via = np.empty(count, np.int32)
-        if not known or plan.track[tensor]:
-            visit(tensor, where, count, best, onward, via, rank, plan.track[tensor], plan, state, like)
-        else:
+        ready = known and not plan.track[tensor]
+        if not ready and in_order and not plan.track[tensor] and count * _DENSE >= size:
+            evaluate(tensor, False, plan, state, like)
+            ready = True
+        if ready:
             for q in range(count):
                 best[q] = state.best[base + where[q]]
                 onward[q] = state.onward_id[base + where[q]]
                 via[q] = state.via_use[base + where[q]]
+        else:
+            visit(tensor, where, count, best, onward, via, rank, plan.track[tensor], plan, state, like)
         if plan.track[tensor]:
             for q in range(count):
                 if best[q] > 0:
@@ -135,6 +148,17 @@ def _in_order(tensor, plan):
     for at in range(plan.use_start[tensor], plan.use_start[tensor + 1]):
         found = found or plan.uses[plan.use_list[at], KIND] != PAIRS
     return found
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False)
+def _found(base, size, slot, where, slots):
+    q = 0
+    for v in range(size):
+        s = slot[base + v]
+        if s >= 0:
+            where[q] = v
+            slots[q] = s
+            q += 1
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)

@@ -150,7 +150,7 @@ def _scan(r, ids, where, count, base, size, slot, rank):
     return found_q, found_j, m
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@nb.njit(cache=True, nogil=True, boundscheck=False, forceinline=True)
 def stands_once(r, id):
     """Position of a use with a strided map at which a scalar stands: -1 for nowhere, -2 where there may be several."""
     d0, d1, d2 = r[D0], r[D1], r[D2]

@@ -1,8 +1,15 @@
-"""The inner loop of every (max, ×) product: a running maximum with its index over a list of rows."""
+"""The inner loops of every (max, ×) product: a running maximum with its index over a list of rows, and which rows can win."""
 
 from __future__ import annotations
 
 import numba as nb
+
+from gradtrace.tracer.kernels.bits import magnitude_bits, of_bits
+
+DEEP = 128
+"""Factors from which on it pays to ask which of them can win."""
+KEPT = 0.6
+"""Part of the factors that may win on the whole, above which asking stops paying."""
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
@@ -60,3 +67,83 @@ def row_max(a, ks, count, b, width, best, index):
             best[n] = top
             index[n] = at
         q += 1
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False)
+def positive(a, depth, ks):
+    """The k where a[k] > 0, in `ks`; returns how many."""
+    count = 0
+    for k in range(depth):
+        ks[count] = k
+        count += a[k] > 0
+    return count
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False)
+def line_tops(b, depth, width, tops):
+    """tops[k] = max over n < width of b[k, n], for non-negative finite entries."""
+    for k in range(depth):
+        line = b[k]
+        top = magnitude_bits(line[0])
+        for n in range(width):
+            here = magnitude_bits(line[n])
+            top = here if here > top else top
+        tops[k] = of_bits(top, line[0])
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False)
+def _at_least(bounds, depth, floor, ks):
+    """The k where bounds[k] ≥ floor, in `ks`; returns how many."""
+    count = 0
+    for k in range(depth):
+        ks[count] = k
+        count += bounds[k] >= floor
+    return count
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False)
+def _bounds(a, tops, depth, bounds):
+    top = magnitude_bits(a.dtype.type(0))
+    for k in range(depth):
+        bound = a[k] * tops[k]
+        bounds[k] = bound
+        here = magnitude_bits(bound)
+        top = here if here > top else top
+    return of_bits(top, a[0])
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False)
+def bounded_row_max(a, tops, depth, b, width, largest, ratio, bounds, ks, best, index):
+    """`row_max` over all k < depth with a[k] > 0, leaving out those that cannot win; how many it looked at in the end.
+
+    No product of row k exceeds a[k] * tops[k], rounding included, since rounding keeps order. So after a look at the rows
+    with the highest bounds, those whose bound lies below the least maximum found so far cannot attain any column's maximum.
+    Rows that can are looked at in ascending order: ties go to the lowest k as ever.
+
+    Args:
+        tops: [K], the largest entry of each row of b, see `line_tops`.
+        largest: of the finite floats.
+        ratio: [1], where to draw the first line, as a part of the highest bound; kept from call to call.
+        bounds, ks: [>= depth], scratch; on return `ks` lists the rows that were looked at.
+        a, b, width, best, index: as for `row_max`.
+    """
+    highest = _bounds(a, tops, depth, bounds)
+    if highest == 0 or not highest <= largest:  # where a product may overflow, every row counts
+        count = positive(a, depth, ks)
+        row_max(a, ks, count, b, width, best, index)
+        return count
+    floor = highest * a.dtype.type(ratio[0])
+    count = _at_least(bounds, depth, floor, ks)
+    row_max(a, ks, count, b, width, best, index)
+    bits = magnitude_bits(best[0])
+    for n in range(width):
+        here = magnitude_bits(best[n])
+        bits = here if here < bits else bits
+    least = of_bits(bits, best[0])
+    # A little below what this row would have needed: the next one is then done in one go, as a rule.
+    ratio[0] = 0.9 * least / highest
+    if least >= floor and floor > 0:
+        return count
+    count = positive(a, depth, ks) if least == 0 else _at_least(bounds, depth, least, ks)
+    row_max(a, ks, count, b, width, best, index)
+    return count

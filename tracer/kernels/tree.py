@@ -16,7 +16,7 @@ trace breaks off before the loss), row of the next scalar (-1: none), gradient o
 WIDTH = 10
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@nb.njit(cache=True, nogil=True, boundscheck=False, forceinline=True)
 def row_of(id, keys, rows):
     """Row of a scalar in the tree, or -1. `keys`, `rows` are an open table: int64 (-1: free) and int32."""
     slots = keys.shape[0]
@@ -30,7 +30,7 @@ def row_of(id, keys, rows):
     return np.int64(-1)
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@nb.njit(cache=True, nogil=True, boundscheck=False, forceinline=True)
 def _put(id, row, keys, rows):
     slots = keys.shape[0]
     at = np.int64((np.uint64(id) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(20)) % np.uint64(slots))
@@ -100,7 +100,7 @@ def grow(starts, at, count, plan, state, gradients, keys, rows, like, columns):
     return count, at
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@nb.njit(cache=True, nogil=True, boundscheck=False, forceinline=True)
 def _look(v, row, plan, state, gradients, like, found, columns):
     columns[row, ID] = v
     columns[row, ONWARD] = -1
