@@ -13,15 +13,20 @@ from gradtrace.queries.registry import find as find
 from gradtrace.queries.registry import registry as registry
 
 if TYPE_CHECKING:
+    from gradtrace.queries.aio import AsyncLibrary as AsyncLibrary
     from gradtrace.queries.runner import Library as Library
 
-__all__ = ["Answer", "Column", "Library", "Parameter", "Question", "Subgraph", "find", "registry"]
+__all__ = ["Answer", "AsyncLibrary", "Column", "Library", "Parameter", "Question", "Subgraph", "find", "registry"]
 
 
 def __getattr__(name: str) -> Any:
-    """`Library`, which brings the database driver along, is imported when it is first asked for."""
+    """`Library` and `AsyncLibrary`, which bring the database driver along, are imported when first asked for."""
     if name == "Library":
         from gradtrace.queries.runner import Library
 
         return Library
+    if name == "AsyncLibrary":
+        from gradtrace.queries.aio import AsyncLibrary
+
+        return AsyncLibrary
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -27,8 +27,11 @@ from gradtrace.service.store import connect
 
 with connect() as store:
     answer = Library(store.driver).run("components-by-epoch", limit=5)
-    answer.rows, answer.to_pandas()
+    answer.rows, answer.to_pandas(), answer.to_arrow()
 ```
+
+`Library.connect(uri, user, password)` opens a library over any server. In asyncio programs, `AsyncLibrary(library)` has the
+same methods to await. `to_pandas` needs the extra `gradtrace[pandas]`, `to_arrow` the extra `gradtrace[arrow]`.
 
 Parameters that are left out take their defaults, mostly the newest run and its last traced step; `answer.parameters`
 says which. Every question only reads, takes values as parameters only, and answers in a fixed order. A question marked

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeVar
 
-from neo4j import READ_ACCESS, WRITE_ACCESS, Driver, Query, Session
+from neo4j import READ_ACCESS, WRITE_ACCESS, Driver, GraphDatabase, Query, Session
 from neo4j.exceptions import AuthError, ConfigurationError, DriverError, Neo4jError, ServiceUnavailable, SessionExpired
 
 from gradtrace.queries.answer import Answer, Subgraph
@@ -60,6 +60,27 @@ class Library:
         self._limit = limit
         self._passed: set[str] = set()  # questions whose plan the gate has seen
 
+    @classmethod
+    @contextmanager
+    def connect(
+        cls, uri: str, user: str, password: str, database: str | None = "neo4j", **settings: Any
+    ) -> Iterator[Library]:
+        """A library over the server at an address, with a connection of its own for the length of a `with` block.
+
+        Args:
+            uri: address (`"bolt://localhost:7687"`).
+            user: name of the user.
+            password: its password.
+            database: name of the database; None for the one that the server gives this user.
+            settings: `timeout` and `limit`, as for the class.
+
+        For the embedded server use `gradtrace.service.store.connect`, which finds and starts it.
+        """
+        with _plainly(TIMEOUT):
+            driver = GraphDatabase.driver(uri, auth=(user, password))
+        with driver:
+            yield cls(driver, database, **settings)
+
     def questions(self) -> list[Question]:
         """All questions, group by group."""
         return list(registry().values())
@@ -92,9 +113,10 @@ class Library:
             truncated=answer.truncated,
             notes=notes,
             seconds=time.perf_counter() - started,
+            types=tuple(column.type for column in question.columns.values()),
         )
 
-    def stream(self, name: str, /, **params: object) -> Iterator[dict[str, Any]]:
+    def stream(self, name: str, /, **params: object) -> Generator[dict[str, Any], None, None]:
         """The rows of a question one by one as the server sends them, without a row cap.
 
         Raises what `run` raises, when the first row is asked for or later.
@@ -155,7 +177,7 @@ class Library:
 
     def stream_cypher(
         self, text: str, params: Mapping[str, Any] | None = None, *, timeout: float | None = None
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Generator[dict[str, Any], None, None]:
         """The rows of a read-only query one by one as the server sends them, without a row cap."""
         seconds = self._timeout if timeout is None else timeout
         asked = dict(params or {})
