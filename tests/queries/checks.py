@@ -84,7 +84,7 @@ def _choices(run: Run, heads: list[tuple[str, str]], parameter: str, question: s
             return [{"component": None}, {"component": some(first, "component")[0]}]
         case "component":
             return [{"component": c} for c in some(first, "component")[:3]]
-        case "parameter" if question == "top-routes":
+        case "parameter" if question in ("top-routes", "routes-over-time"):
             return [{"parameter": "*"}, {"parameter": some(first, "parameter")[0]}]
         case "parameter":
             return [{"parameter": p} for p in some(first, "parameter")]
@@ -96,6 +96,8 @@ def _choices(run: Run, heads: list[tuple[str, str]], parameter: str, question: s
             return [{"order_by": o} for o in registry()[question].parameters["order_by"].choices]
         case "changes_only":
             return [{"changes_only": False}, {"changes_only": True}]
+        case "points":
+            return [{"points": 2}, {"points": 3}, {"points": 1000}]
         case "limit" | "most":
             return [{parameter: 3}, {parameter: 10_000}]
     return [{}]
