@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, fields
 from typing import Any
 
 from gradtrace.tracer.component_names import ROOT
@@ -12,8 +13,8 @@ from gradtrace.tracer.steptrace import RunRecord, StepTrace
 
 
 @dataclass(slots=True)
-class _Sum:
-    """Sums over the traced steps of one epoch."""
+class Shares:
+    """Sums over some traced steps."""
 
     steps: int = 0
     mass: float = 0.0
@@ -22,6 +23,21 @@ class _Sum:
     visits: float = 0.0
     contested: int = 0
     won: int = 0
+
+    @property
+    def share(self) -> float:
+        """Mass over the mass of all traces."""
+        return self.mass / self.total if self.total else 0.0
+
+    @property
+    def foreign_share(self) -> float:
+        """Mass from parameters outside over the mass of all traces."""
+        return self.foreign / self.total if self.total else 0.0
+
+    @property
+    def win_rate(self) -> float | None:
+        """Won of the contested departures; None if none was contested."""
+        return self.won / self.contested if self.contested else None
 
 
 class EpochShares:
@@ -38,7 +54,7 @@ class EpochShares:
 
     def __init__(self, sink: Sink) -> None:
         self.sink = sink
-        self._sums: dict[tuple[str, int, str, str, str], _Sum] = defaultdict(_Sum)
+        self._sums: dict[tuple[str, int, str, str, str], Shares] = defaultdict(Shares)
 
     def open_run(self, run: RunRecord) -> None:
         """Pass on."""
@@ -84,7 +100,7 @@ class EpochShares:
                 for (of, epoch, mode, batch, component), s in self._sums.items()
                 if of == run
             ),
-            key=lambda f: (f[0], f[1], f[2], -(f[4].mass / f[4].total if f[4].total else 0.0), f[3]),
+            key=lambda f: (f[0], f[1], f[2], -f[4].share, f[3]),
         )
         ranks: Counter[tuple[str, str, int]] = Counter()
         rows = []
@@ -97,11 +113,21 @@ class EpochShares:
                     "epoch": epoch,
                     "rank": ranks[mode, batch, epoch],
                     "component": component,
-                    "share": s.mass / s.total if s.total else 0.0,
-                    "foreign_share": s.foreign / s.total if s.total else 0.0,
-                    "win_rate": s.won / s.contested if s.contested else None,
+                    "share": s.share,
+                    "foreign_share": s.foreign_share,
+                    "win_rate": s.win_rate,
                     "visits": s.visits / s.steps,
                     "steps": s.steps,
                 }
             )
         return rows
+
+    def totals(self, runs: Collection[str], mode: str, batch: str) -> dict[str, Shares]:
+        """Component → its sums over all traced steps of these runs, in one mode and on one batch."""
+        found: dict[str, Shares] = defaultdict(Shares)
+        for (run, _, of_mode, of_batch, component), s in self._sums.items():
+            if run in runs and (of_mode, of_batch) == (mode, batch):
+                kept = found[component]
+                for field in fields(Shares):
+                    setattr(kept, field.name, getattr(kept, field.name) + getattr(s, field.name))
+        return dict(found)

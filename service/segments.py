@@ -23,8 +23,9 @@ from gradtrace.service.spec import RunSpec
 from gradtrace.service.suggest import choices
 from gradtrace.service.workloads.instance import Batch, WorkloadInstance
 from gradtrace.service.workloads.registry import find
-from gradtrace.tracer import Tracer
-from gradtrace.tracer.errors import SpecError
+from gradtrace.tracer import Tracer, blocked
+from gradtrace.tracer.errors import ComponentError, SpecError
+from gradtrace.tracer.loop import untouched
 from gradtrace.tracer.recording import traceable_kernels
 from gradtrace.tracer.sinks.protocol import Sink
 from gradtrace.tracer.steptrace import RunRecord
@@ -66,7 +67,7 @@ class Training:
         failure: why the non-finite policy ended the run, or None.
 
     Raises:
-        SpecError: the workload refuses its parameters, or has no parameter of a watched name.
+        SpecError: the workload refuses its parameters, or has no parameter of a watched name or no component to be blocked.
         CheckpointError: the checkpoint is not this run's, or is damaged.
     """
 
@@ -75,6 +76,7 @@ class Training:
         self.record = RunRecord(run, spec.workload, spec.experiment, spec.record_parameters(), spec.modes)
         self.instance = build(spec)
         _check_watched(spec, self.instance)
+        _check_blocked(spec, self.instance)
         self.batches = self.instance.batches
         whole = spec.parameters.epochs * len(self.batches)
         self.steps = min(whole, spec.parameters.steps or whole)
@@ -101,6 +103,7 @@ class Training:
             watch=spec.watch,
             batch_size=instance.batches.batch_size,
             start=self.done,
+            blocked=spec.blocked,
         )
 
     @property
@@ -182,6 +185,17 @@ def _check_watched(spec: RunSpec, instance: WorkloadInstance) -> None:
     for name in spec.watch:
         if name not in known:
             raise SpecError(f"There is no parameter {name!r} to watch. {choices(name, known, 'Parameters')}")
+
+
+def _check_blocked(spec: RunSpec, instance: WorkloadInstance) -> None:
+    """Look for the blocked components in a forward pass, before the first step."""
+    if not spec.blocked:
+        return
+    try:
+        with untouched(instance.model), blocked(instance.model, *spec.blocked) as block:
+            block(instance.loss(instance.probe))
+    except ComponentError as error:
+        raise SpecError(f"{spec.workload} cannot be trained with {'+'.join(spec.blocked)} blocked: {error}") from None
 
 
 @contextlib.contextmanager

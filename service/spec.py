@@ -26,6 +26,10 @@ MAX_JSON = 100_000
 """Characters of a JSON spec that are looked at; more is refused unread."""
 
 
+BLOCKED = "blocked"
+"""Name of the stored parameter that says what is blocked."""
+
+
 class RunSpec(BaseModel):
     """One run: which workload with which hyperparameters, and what to trace of it.
 
@@ -47,6 +51,9 @@ class RunSpec(BaseModel):
     modes: tuple[Literal["greedy", "maxprod"], ...] = Field(default=("greedy",), min_length=1, max_length=2)
     watch: tuple[Annotated[str, Field(max_length=500)], ...] = Field(
         default=(), max_length=64, description="parameters whose dominant path is kept whole at every step"
+    )
+    blocked: tuple[Annotated[str, Field(min_length=1, max_length=500)], ...] = Field(
+        default=(), max_length=64, description="components through which no gradient passes; greedy traces alone"
     )
     top_routes: int = Field(default=20, ge=1, le=1000, description="routes kept per parameter, by mass")
     non_finite: Literal["continue", "stop"] = Field(default="continue", description="what to do when the loss is NaN")
@@ -73,8 +80,8 @@ class RunSpec(BaseModel):
         return ("training", "probe") if self.batches == "both" else (self.batches,)
 
     def record_parameters(self) -> dict[str, Scalar]:
-        """Hyperparameters as JSON scalars, as stored with the run."""
-        return self.parameters.model_dump()
+        """Hyperparameters as JSON scalars, as stored with the run; what is blocked goes as `blocked`, joined by "+"."""
+        return {**self.parameters.model_dump(), **({BLOCKED: "+".join(self.blocked)} if self.blocked else {})}
 
 
 def spec_from_text(workload: str, parameters: Mapping[str, str], **options: Any) -> RunSpec:
@@ -136,13 +143,36 @@ class _Envelope(BaseModel):
 
 def _make(workload: Workload, parameters: WorkloadParameters, options: Mapping[str, Any]) -> RunSpec:
     try:
-        return RunSpec(workload=workload.name, parameters=parameters, **options)
+        spec = RunSpec(workload=workload.name, parameters=parameters, **options)
     except ValidationError as error:
         detail = error.errors()[0]
         if detail["type"] == "extra_forbidden":
             name = str(detail["loc"][0])
             raise SpecError(f"A run has no option {name!r}. {choices(name, RunSpec.model_fields, 'Options')}") from None
         raise SpecError(f"{_where(detail)}{detail['msg']}, got {_short(detail['input'])}.") from None
+    check_spec(spec)
+    return spec
+
+
+def check_spec(spec: RunSpec) -> None:
+    """Refuse what each field allows, but not together.
+
+    Raises:
+        SpecError: components are blocked in a mode that does not look at gradients, or a hyperparameter is called as what
+            says so.
+    """
+    if not spec.blocked:
+        return
+    if spec.modes != ("greedy",):
+        raise SpecError(
+            f"With blocked components only the mode greedy is traced, not {', '.join(spec.modes)}: the others follow weights, "
+            "which blocking leaves as they are."
+        )
+    if BLOCKED in type(spec.parameters).model_fields:
+        raise SpecError(
+            f"The workload {spec.workload} has a hyperparameter {BLOCKED!r}, under which a run says which components are "
+            "blocked. Rename it to block components of this workload."
+        )
 
 
 def _check_names(workload: Workload, parameters: Mapping[str, object]) -> None:

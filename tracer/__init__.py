@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gradtrace.tracer.blocking import blocked as blocked
     from gradtrace.tracer.components import component as component
     from gradtrace.tracer.components import tap as tap
     from gradtrace.tracer.loop import Tracer as Tracer
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 # Name → module. Loaded on first use: who only catches errors or reads stored steps must not wait seconds for torch.
 _HOMES = {
+    "blocked": "blocking",
     "component": "components",
     "tap": "components",
     "Tracer": "loop",

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from gradtrace.tracer import movement
+from gradtrace.tracer.blocking import masked
 from gradtrace.tracer.errors import UntraceableOperatorError
 from gradtrace.tracer.hooks import Hooks, Place
 from gradtrace.tracer.kernels import layout as L
@@ -34,6 +35,7 @@ class Captured:
         outputs: per tensor of the plan, the gradient of its scalars, or None.
         keep: what the addresses in `uses` point into.
         functions: the autograd nodes, by their place in the `Skim`.
+        blocked: tensors through whose scalars no gradient passes → which of their blocks.
     """
 
     plan: Plan
@@ -47,6 +49,7 @@ class Captured:
     handles: list[Any] = field(default_factory=list)
     ids: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict)
     hooks: Hooks | None = None
+    blocked: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
     def find(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """Ids of the scalars of a recorded tensor or leaf, in its shape; None if this step did not record it."""
@@ -84,7 +87,7 @@ class Captured:
                 size.index_add_(0, owners, values[flat >= 0].abs())
         for tensor in range(self.plan.arrays.leaves, len(bases)):
             outgoing = self.outputs[tensor]
-            if outgoing is None or tensor == self.plan.arrays.loss_tensor:
+            if outgoing is None or tensor == self.plan.arrays.loss_tensor or tensor in self.blocked:
                 continue
             index, output = self.plan.tensors[tensor]
             if (index, BASE) in self.plan.ids:  # of a write into a part, the scalars that are not the base's
@@ -122,6 +125,10 @@ class Captured:
                 self.outputs.append(seen(place))
         if self.plan.consistent is None:
             self.plan.consistent = self._consistent(gradients)
+        for tensor, blocks in self.blocked.items():  # with gradient 0 no scalar of theirs is a candidate
+            gradient = self.outputs[tensor]
+            if gradient is not None:
+                self.outputs[tensor] = masked(gradient, self.plan, tensor, blocks)
         self.caught.clear()
         self.arrived.clear()
 
@@ -150,11 +157,11 @@ class _Nodes:
         return self._made[index]
 
 
-def capture(plan: Plan, skimmed: Skim) -> Captured:
+def capture(plan: Plan, skimmed: Skim, blocked: dict[int, tuple[int, ...]] | None = None) -> Captured:
     """Take what the plan needs of this recording and hook its nodes; to be called before the backward."""
     nodes = _Nodes(plan, skimmed)
     functions = skimmed.functions
-    held = Captured(plan, functions, plan.arrays.uses.copy(), [None] * len(plan.captures))
+    held = Captured(plan, functions, plan.arrays.uses.copy(), [None] * len(plan.captures), blocked=blocked or {})
     partials: dict[int, tuple[torch.Tensor | None, ...]] = {}
     for slot, wanted in enumerate(plan.captures):
         source = wanted.source
@@ -165,7 +172,8 @@ def capture(plan: Plan, skimmed: Skim) -> Captured:
             held.tensors[slot] = take(nodes[wanted.node], source, partials)
     if plan.by_data or plan.rewritten:
         _refresh(held, nodes, partials)
-    held.hooks = plan.hooks if plan.consistent else plan.all_hooks
+    # The two sides of a blocked operator do not see the same gradient, so none can stand for its neighbour's.
+    held.hooks = plan.hooks if plan.consistent and not held.blocked else plan.all_hooks
     for index in held.hooks.nodes:
         found: dict[Any, Any] = {}
         held.caught[index] = found

@@ -13,11 +13,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from gradtrace.tracer.blocking import blocking, check_blocked_modes
 from gradtrace.tracer.collector import collector_paused
 from gradtrace.tracer.components import recorded, watch_modules
 from gradtrace.tracer.errors import TraceError
 from gradtrace.tracer.plan import Options
-from gradtrace.tracer.record import Modes, Plans, backward, check_model, check_modes, finish, record
+from gradtrace.tracer.plans import Plans, check_model
+from gradtrace.tracer.record import Modes, backward, check_modes, finish, record
 from gradtrace.tracer.recording import traceable_kernels
 from gradtrace.tracer.result import Trace
 from gradtrace.tracer.sinks.protocol import Sink
@@ -53,10 +55,11 @@ class Step:
         first = self._backwards == 0
         self._backwards += 1
         scaled = loss if scaler is None else scaler.scale(loss)
-        if self.traced and first:
-            self._tracer.run_traced(self, loss, scaled, 1.0 if scaler is None else float(scaler.get_scale()))
-        else:
-            scaled.backward()
+        with self._tracer.blocking(loss):
+            if self.traced and first:
+                self._tracer.run_traced(self, loss, scaled, 1.0 if scaler is None else float(scaler.get_scale()))
+            else:
+                scaled.backward()
 
 
 class Tracer:
@@ -75,6 +78,8 @@ class Tracer:
         top_routes, probe_budget, scalar_budget, batch_size: as for `trace`.
         watch: names of parameters whose path is stored in full at every step.
         start: number of the first step.
+        blocked: components through which no gradient is to pass, at any step, traced or not (see `blocked`). All steps are then
+            recorded with traceable kernels, and `on_error="warn"` does not cover a component that is not there.
 
     >>> with Tracer(model, sink=sink, every=10, run="lstm-1") as tracer:
     ...     for x, y in batches:
@@ -100,6 +105,7 @@ class Tracer:
         scalar_budget: int = 2**31 - 2,
         batch_size: int | None = None,
         start: int = 0,
+        blocked: Sequence[str] = (),
     ) -> None:
         traced = check_model(model)
         assert traced is not None  # a Tracer has a model
@@ -111,6 +117,8 @@ class Tracer:
             raise TraceError("Tracing the probe batch needs probe=: a function that computes its loss.")
         self.model, self.sink, self.run, self.on_error = traced, sink, run, on_error
         self.modes = check_modes(mode)
+        self.blocked = tuple(blocked) if not isinstance(blocked, str) else (blocked,)
+        check_blocked_modes(self.blocked, self.modes)
         self.batches = tuple(b for b in BATCHES if b in batches)
         self.step_number = start
         self.watch = tuple(watch)
@@ -141,12 +149,22 @@ class Tracer:
         """One training step: compute the loss inside, and call `step.backward(loss)`."""
         step = Step(self, self.step_number, epoch, self._due(self.step_number))
         with ExitStack() as stack:
-            if step.traced:
+            if step.traced or self.blocked:
                 stack.enter_context(traceable_kernels())
-                if "training" in self.batches:
+                if "training" in self.batches or self.blocked:
                     stack.enter_context(watch_modules(self.model))
             yield step
         self.step_number += 1
+
+    @contextmanager
+    def blocking(self, loss: torch.Tensor) -> Iterator[None]:
+        """Around a backward of the training loss (called by `Step.backward`)."""
+        if not self.blocked:
+            yield
+            return
+        check_loss(loss)
+        with blocking(loss, recorded(), self.model, self.plans, self._options, self.blocked):
+            yield
 
     @collector_paused()
     def run_traced(self, step: Step, loss: torch.Tensor, scaled: torch.Tensor, scale: float) -> None:
@@ -155,7 +173,7 @@ class Tracer:
         try:
             if "training" in self.batches:
                 check_loss(loss)
-                held = backward(loss, recorded(), self.model, self._options, self.plans, state.run)
+                held = backward(loss, recorded(), self.model, self._options, self.plans, state.run, self.blocked)
                 step.traces["training"] = finish(
                     held, scaled, self.modes, self._top_routes, scale, self._batch_size, "training"
                 )
@@ -189,7 +207,8 @@ class Tracer:
         with untouched(self.model):
             loss, marks = record(self._probe, self.model)
             check_loss(loss)
-            held = backward(loss, marks, self.model, self._options, self.plans, None)
+            with blocking(loss, marks, self.model, self.plans, self._options, self.blocked):
+                held = backward(loss, marks, self.model, self._options, self.plans, None, self.blocked)
         return finish(held, loss, self.modes, self._top_routes, 1.0, None, "probe")
 
 

@@ -8,37 +8,19 @@ from contextlib import ExitStack
 import torch
 from torch import nn
 
+from gradtrace.tracer.blocking import blocked_blocks, blocking, check_blocked_modes
 from gradtrace.tracer.capture import Captured, capture
 from gradtrace.tracer.components import Recorded, recorded, watch_modules
-from gradtrace.tracer.errors import LossError, TraceError, UntraceableOperatorError
-from gradtrace.tracer.plan import Key, Options, Plan, build_plan, plan_key
+from gradtrace.tracer.errors import TraceError
+from gradtrace.tracer.plan import Options
+from gradtrace.tracer.plans import Plans, check_model, explain, find_plan
 from gradtrace.tracer.recording import traceable_kernels
 from gradtrace.tracer.result import Trace
 from gradtrace.tracer.solve import solve
 from gradtrace.tracer.steptrace import MODES
-from gradtrace.tracer.walk import check_loss, skim, walk
+from gradtrace.tracer.walk import check_loss
 
 Modes = str | Sequence[str]
-
-
-class Plans:
-    """The plans of the graph structures met so far (a few: the last batch of an epoch is often smaller)."""
-
-    def __init__(self, keep: int = 8) -> None:
-        self._plans: dict[Key, Plan] = {}
-        self._keep = keep
-        self.built = 0
-
-    def get(self, key: Key, build: Callable[[], Plan]) -> Plan:
-        """The plan for `key`, built if it is new."""
-        plan = self._plans.pop(key, None)
-        if plan is None:
-            plan = build()
-            self.built += 1
-        self._plans[key] = plan
-        while len(self._plans) > self._keep:
-            del self._plans[next(iter(self._plans))]
-        return plan
 
 
 def check_modes(mode: Modes) -> tuple[str, ...]:
@@ -60,6 +42,7 @@ def trace(
     scalar_budget: int = 2**31 - 2,
     top_routes: int = 20,
     batch_size: int | None = None,
+    blocked: Sequence[str] = (),
 ) -> Trace:
     """Run one backward and trace every parameter scalar to the loss (DuSell, Algorithm 1; `docs/semantics.md`).
 
@@ -72,6 +55,7 @@ def trace(
         scalar_budget: scalars that the step may have in all.
         top_routes: routes kept, overall and per parameter.
         batch_size: examples in the batch, where known; tells which example a path goes through.
+        blocked: components through which no gradient is to pass (see `blocked`); in greedy mode alone.
 
     Returns:
         The `Trace`. Leaves have in `.grad` what `loss.backward()` would have put there, bit for bit.
@@ -81,12 +65,14 @@ def trace(
         UntraceableOperatorError: an operator has no closed rule and is beyond the probing budget.
         OpaqueKernelError: the loss was recorded with fused kernels.
         BudgetError: more scalars than the budget.
+        ComponentError: no operator belongs to a component that is to be blocked.
 
     >>> t = trace(lambda: loss_fn(model(x), y), model)
     >>> t.path("head.weight", (0, 3)).hops
     """
     modes = check_modes(mode)
     model = check_model(model)
+    check_blocked_modes(blocked, modes)
     options = Options("maxprod" in modes, probe_budget, scalar_budget)
     with ExitStack() as kernels:
         if isinstance(loss, torch.Tensor):
@@ -98,7 +84,9 @@ def trace(
         else:
             value, marks = loss, recorded()
         check_loss(value)
-        captured = backward(value, marks, model, options, Plans(), lambda: value.backward())
+        plans = Plans()
+        with blocking(value, marks, model, plans, options, blocked):
+            captured = backward(value, marks, model, options, plans, lambda: value.backward(), blocked)
     return finish(captured, value, modes, top_routes, 1.0, batch_size)
 
 
@@ -109,18 +97,6 @@ def record(function: Callable[[], torch.Tensor], model: nn.Module | None) -> tup
         return value, recorded()
 
 
-def check_model(model: nn.Module | None) -> nn.Module | None:
-    """The module to trace (of a compiled one, the module that was compiled); refuses what is none."""
-    if model is None:
-        return None
-    if not isinstance(model, nn.Module):
-        raise TraceError(
-            f"The model is a {type(model).__name__}; pass the torch.nn.Module whose parameters are traced, or None."
-        )
-    compiled = getattr(model, "_orig_mod", None)
-    return compiled if isinstance(compiled, nn.Module) else model
-
-
 def backward(
     loss: torch.Tensor,
     marks: Recorded,
@@ -128,16 +104,16 @@ def backward(
     options: Options,
     plans: Plans,
     run: Callable[[], object] | None,
+    blocked: Sequence[str] = (),
 ) -> Captured:
     """Plan (or find the plan of) a recorded loss, run its backward by `run`, and keep what tracing needs.
 
-    Without `run` the gradients of the leaves are worked out aside: `.grad` and accumulation hooks stay untouched.
+    Without `run` the gradients of the leaves are worked out aside: `.grad` and accumulation hooks stay untouched. Of the
+    components `blocked`, which `blocking` has hooked, no scalar counts as a candidate.
     """
-    skimmed = skim(loss)
     try:
-        key = (plan_key(skimmed, marks), options, id(model))
-        plan = plans.get(key, lambda: build_plan(walk(skimmed), marks, model, options))
-        captured = capture(plan, skimmed)
+        plan, skimmed = find_plan(loss, marks, model, plans, options)
+        captured = capture(plan, skimmed, blocked_blocks(plan, blocked) if blocked else {})
     except RuntimeError as error:
         raise explain(error) from error
     try:
@@ -153,21 +129,6 @@ def backward(
         raise explain(error) from error
     captured.finish()
     return captured
-
-
-def explain(error: RuntimeError) -> Exception:
-    """A typed error where autograd's graph is gone or a parameter is sparse; else the error itself."""
-    text = str(error)
-    if "second time" in text or "already been freed" in text or "after they have already been freed" in text:
-        return LossError(
-            "The graph of this loss was freed by an earlier backward (or trace). Compute the loss again, or keep the graph "
-            "with retain_graph=True."
-        )
-    if "doesn't have storage" in text:
-        return UntraceableOperatorError(
-            "A parameter is a sparse tensor; traces are defined for dense ones. Use .to_dense() and make that the parameter."
-        )
-    return error
 
 
 def finish(

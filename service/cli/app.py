@@ -23,6 +23,7 @@ COMMANDS = {
     "watch": "Follow a submitted run.",
     "cancel": "End submitted runs.",
     "resume": "Queue cancelled or failed runs again.",
+    "ablate": "Block the gradient through components, and see what that costs.",
     "runs": "List the stored runs.",
     "query": "Ask a question of the library, or list the questions.",
     "cypher": "Ask the graph database in Cypher (read-only unless told).",

@@ -35,8 +35,9 @@ class Patience:
         self._timer.daemon = True
 
     def wait(self) -> None:
-        """The first step begins."""
-        self._timer.start()
+        """The first step begins; of several runs after each other, the first one's."""
+        if self._timer.ident is None:
+            self._timer.start()
 
     def over(self) -> None:
         """It is over; nothing is said any more."""

@@ -46,6 +46,13 @@ _OPTIONS = (
     click.option(
         "--watch", multiple=True, metavar="PARAMETER", help="Keep this parameter's whole path at every traced step."
     ),
+    click.option(
+        "--block",
+        "blocked",
+        multiple=True,
+        metavar="COMPONENT",
+        help="Let no gradient pass through this component; may be repeated.",
+    ),
     click.option("--experiment", default="default", show_default=True, help="Name under which runs are grouped."),
     click.option(
         "--non-finite",
@@ -77,6 +84,18 @@ def spec_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_OPTIONS):
         function = option(function)
     return function
+
+
+def spec_options_but(*left_out: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """`spec_options` without some of them, named by the argument that a command would get."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        command = spec_options(function)
+        known: list[click.Parameter] = command.__click_params__  # type: ignore[attr-defined]  # where click keeps them
+        known[:] = [parameter for parameter in known if parameter.name not in left_out]
+        return command
+
+    return decorate
 
 
 def given_parameters(parameters: tuple[tuple[str, str], ...], short: Mapping[str, str | None]) -> dict[str, str]:

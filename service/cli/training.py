@@ -36,7 +36,7 @@ def check_sink(text: str) -> None:
 
 def train(spec: RunSpec, sink: str, output: str) -> int:
     """Run the spec; tell on stderr how it goes and on stdout what was seen. Returns the exit status."""
-    with _counted(), _opened(sink) as (target, store):
+    with counted(), opened(sink) as (target, store):
         # Importing torch takes a second or two, so it comes after everything that may be refused.
         from gradtrace.service.cli import summary
         from gradtrace.service.epochs import EpochShares
@@ -67,7 +67,7 @@ def _nothing() -> None:
 
 
 @contextlib.contextmanager
-def _counted() -> Iterator[None]:
+def counted() -> Iterator[None]:
     """With metrics, if the settings ask for them."""
     from gradtrace.service import metrics
     from gradtrace.service.cli.store import load
@@ -84,15 +84,15 @@ def _counted() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _opened(text: str) -> Iterator[tuple[Sink, Opened | None]]:
+def opened(text: str) -> Iterator[tuple[Sink, Opened | None]]:
     """The sink that `--sink` names, and the store behind it if there is one; closed at the end."""
     sink: Sink
     if text == "store":
         from gradtrace.service.cli.store import opened_store
         from gradtrace.service.store import Neo4jSink
 
-        with opened_store() as opened, Neo4jSink.on(opened.store) as stored:
-            yield stored, opened
+        with opened_store() as found, Neo4jSink.on(found.store) as stored:
+            yield stored, found
         return
     # The modules of the sinks need numpy, but no torch.
     from gradtrace.tracer.sinks import JsonlSink, MemorySink
