@@ -12,7 +12,15 @@ import time
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+)
 from pydantic_core import ErrorDetails
 
 from gradtrace.service.suggest import choices
@@ -48,7 +56,12 @@ class RunSpec(BaseModel):
         default=10, description='trace every n-th step, or "log": ever further apart'
     )
     batches: Literal["training", "probe", "both"] = Field(default="training", description="on which batch to trace")
-    modes: tuple[Literal["greedy", "maxprod"], ...] = Field(default=("greedy",), min_length=1, max_length=2)
+    modes: tuple[Literal["greedy", "maxprod", "entropy", "abs-sum"], ...] = Field(
+        default=("greedy",),
+        min_length=1,
+        max_length=4,
+        description="how traces choose, and sums over all paths beside them",
+    )
     watch: tuple[Annotated[str, Field(max_length=500)], ...] = Field(
         default=(), max_length=64, description="parameters whose dominant path is kept whole at every step"
     )
@@ -65,6 +78,13 @@ class RunSpec(BaseModel):
     )
     threads: int | None = Field(default=None, ge=1, le=1024, description="threads of torch; its own choice if None")
 
+    @field_validator("modes")
+    @classmethod
+    def _one_follows_paths(cls, modes: tuple[str, ...]) -> tuple[str, ...]:
+        if not {"greedy", "maxprod"} & set(modes):
+            raise ValueError(f"{modes[0]} goes beside greedy or maxprod; name one of them too")
+        return modes
+
     def traces(self, step: int) -> bool:
         """Whether step number `step`, counted from 0, is to be traced.
 
@@ -73,6 +93,11 @@ class RunSpec(BaseModel):
         if self.every == "log":
             return step % (1 << max(step.bit_length() - 4, 0)) == 0
         return step % self.every == 0
+
+    @property
+    def path_modes(self) -> tuple[str, ...]:
+        """The modes that follow paths, and so have shares, routes and win rates."""
+        return tuple(mode for mode in self.modes if mode in ("greedy", "maxprod"))
 
     @property
     def batch_names(self) -> tuple[str, ...]:

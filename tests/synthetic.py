@@ -14,11 +14,13 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from gradtrace.tracer.component_names import ancestors
 from gradtrace.tracer.graph import Edge, Graph, Vertex, components_from_paths
+from gradtrace.tracer.spreadtrace import ComponentSpread, ParameterSpread, SpreadTrace
 from gradtrace.tracer.steptrace import (
     ALL_PARAMETERS,
     BatchTrace,
@@ -72,6 +74,7 @@ def step_trace(
     top_routes: int = 3,
     watched: tuple[str, ...] = (),
     novelty: float = 1.0,
+    spreads: tuple[str, ...] = (),
 ) -> StepTrace:
     """One random step.
 
@@ -82,17 +85,20 @@ def step_trace(
         top_routes: routes kept per parameter (twice as many overall); the rest is summed as "other".
         novelty: share of the parameters whose traces take new ways at each step; the others return to ways that are
             fixed for the seed, as in training.
+        spreads: modes that sum over all paths.
 
     Every seventh step is non-finite (an inf and a NaN among flows and peaks, non-finite parameter scalars), and every
     fourteenth has a NaN loss.
     """
     losses = {b: _loss(run, step, seed, b) for b in batches}
     traces: list[BatchTrace] = []
+    sums: list[SpreadTrace] = []
     for batch in batches:
         graph = make_graph(vertices, parameters, structure, BATCH_SIZES[batch])
         traces.extend(
             _batch_trace(graph, mode, batch, losses[batch], run, step, seed, top_routes, novelty) for mode in modes
         )
+        sums.extend(_spread(graph, mode, batch, losses[batch], [seed, step, len(sums)]) for mode in spreads)
     return StepTrace(
         run=run,
         step=step,
@@ -101,6 +107,7 @@ def step_trace(
         traces=tuple(traces),
         watched=watched,
         notes=("Σ w·g differs from g behind a hook",) if step % 7 == 3 else (),
+        spreads=tuple(sums),
     )
 
 
@@ -435,9 +442,43 @@ def _components(graph: Graph, groups: list[_Group], flow: np.ndarray) -> tuple[C
                 contested=forks[path][0],
                 won=forks[path][1],
                 flow=math.fsum(flows[path]),
+                **_begun({n: groups[n].mass for n in counts}),
             )
         )
     return tuple(rows)
+
+
+def _begun(masses: dict[int, float]) -> dict[str, Any]:
+    """Time steps and examples in which groups begin: made up, of three and of four."""
+    found: dict[str, Any] = {}
+    for what, masses_of, number in (("times", "time_mass", 3), ("examples", "example_mass", 4)):
+        sums = [math.fsum(m for n, m in masses.items() if n % number == k) for k in range(number)]
+        kept = sorted((k for k in range(number) if sums[k] > 0), key=lambda k: -sums[k])
+        found[what], found[masses_of] = tuple(kept), tuple(sums[k] for k in kept)
+    return found
+
+
+def _spread(graph: Graph, mode: str, batch: str, loss: float, seed: list[int]) -> SpreadTrace:
+    """Sums over all paths, made up: what they mean is known to nobody behind the tracer."""
+    rng = np.random.default_rng(seed)
+
+    def numbers(count: int) -> list[float]:
+        return [float(x) for x in rng.random(count)]
+
+    def entropy(there: bool) -> float | None:
+        return float(rng.random() * 9) if there and mode == "entropy" else None
+
+    parameters = []
+    for v in (v for v in graph.vertices if v.kind == "parameter"):
+        live = int(rng.integers(0, math.prod(v.shape) + 1))
+        mass, total = numbers(2) if live else (0.0, 0.0)
+        share = float(rng.random()) if live else None
+        parameters.append(ParameterSpread(v.name, v.idx, v.shape, live, mass, total, share, entropy(live > 0)))
+    components = tuple(
+        ComponentSpread(c.path, *numbers(4), float(rng.random()) if at % 2 else None, entropy(at % 2 > 0))
+        for at, c in enumerate(graph.components)
+    )
+    return SpreadTrace(mode, batch, graph, loss, False, tuple(parameters), components)
 
 
 def _routes(graph: Graph, groups: list[_Group], top: int) -> tuple[RouteShare, ...]:

@@ -19,11 +19,12 @@ from gradtrace.tracer.components import recorded, watch_modules
 from gradtrace.tracer.errors import TraceError
 from gradtrace.tracer.plan import Options
 from gradtrace.tracer.plans import Plans, check_model
-from gradtrace.tracer.record import Modes, backward, check_modes, finish, record
+from gradtrace.tracer.record import Modes, backward, check_modes, finish, needs_weights, record
 from gradtrace.tracer.recording import traceable_kernels
 from gradtrace.tracer.result import Trace
 from gradtrace.tracer.sinks.protocol import Sink
-from gradtrace.tracer.steptrace import BATCHES, StepTrace
+from gradtrace.tracer.spreadtrace import SPREAD_MODES
+from gradtrace.tracer.steptrace import BATCHES, MODES, StepTrace
 from gradtrace.tracer.walk import check_loss
 
 Schedule = int | str | Callable[[int], bool]
@@ -70,7 +71,7 @@ class Tracer:
         sink: takes the `StepTrace`s (None: they are only on `step.trace`).
         run: id under which the steps are stored.
         every: n for every n-th step (0, n, 2n, …), `"log"` for steps 0, 1, 2, 4, 8, …, or a function of the step number.
-        mode: `"greedy"`, `"maxprod"` or both.
+        mode: `"greedy"`, `"maxprod"` or both; and with them `"entropy"`, `"abs-sum"`.
         probe: function that computes the loss of a fixed probe batch; it runs with random state, buffers and gradients
             put back afterwards.
         batches: `"training"`, `"probe"` or both.
@@ -117,6 +118,10 @@ class Tracer:
             raise TraceError("Tracing the probe batch needs probe=: a function that computes its loss.")
         self.model, self.sink, self.run, self.on_error = traced, sink, run, on_error
         self.modes = check_modes(mode)
+        if not any(m in MODES for m in self.modes):
+            raise TraceError(
+                f"Mode {self.modes[0]!r} goes with one that follows paths: mode=('greedy', {self.modes[0]!r})."
+            )
         self.blocked = tuple(blocked) if not isinstance(blocked, str) else (blocked,)
         check_blocked_modes(self.blocked, self.modes)
         self.batches = tuple(b for b in BATCHES if b in batches)
@@ -125,7 +130,7 @@ class Tracer:
         self._check_watched()
         self._due = schedule(every)
         self._probe = probe
-        self._options = Options("maxprod" in self.modes, probe_budget, scalar_budget)
+        self._options = Options(needs_weights(self.modes), probe_budget, scalar_budget)
         self._top_routes, self._batch_size = top_routes, batch_size
         self.plans = Plans()
 
@@ -185,7 +190,8 @@ class Tracer:
                 step=step.number,
                 epoch=step.epoch,
                 loss=float(loss.detach()),
-                traces=tuple(t.batch_trace(m) for t in step.traces.values() for m in t.modes),
+                traces=tuple(t.batch_trace(m) for t in step.traces.values() for m in t.modes if m in MODES),
+                spreads=tuple(t.spread_trace(m) for t in step.traces.values() for m in t.modes if m in SPREAD_MODES),
                 watched=self.watch,
                 notes=tuple(note for t in step.traces.values() for note in t.notes),
             )

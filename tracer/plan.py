@@ -83,6 +83,7 @@ class Plan:
         all_hooks, hooks: where gradients are caught, the first time and once they were found to add up.
         consistent: whether Σ w·g = g held when it was looked at; None before.
         workspace: arrays that steps use again; None while a step has them.
+        telling: by batch size, which operators tell the time step and the example of a trace (see `places`).
     """
 
     options: Options
@@ -117,6 +118,7 @@ class Plan:
     unread: dict[int, int] = field(default_factory=dict)
     consistent: bool | None = None
     workspace: Workspace | None = None
+    telling: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray, int, int]] = field(default_factory=dict)
 
     @property
     def graph(self) -> Graph:

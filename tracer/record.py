@@ -17,6 +17,8 @@ from gradtrace.tracer.plans import Plans, check_model, explain, find_plan
 from gradtrace.tracer.recording import traceable_kernels
 from gradtrace.tracer.result import Trace
 from gradtrace.tracer.solve import solve
+from gradtrace.tracer.spread import Spreads
+from gradtrace.tracer.spreadtrace import SPREAD_MODES
 from gradtrace.tracer.steptrace import MODES
 from gradtrace.tracer.walk import check_loss
 
@@ -26,11 +28,17 @@ Modes = str | Sequence[str]
 def check_modes(mode: Modes) -> tuple[str, ...]:
     """Mode names as a tuple without repeats; refuses unknown ones."""
     modes = (mode,) if isinstance(mode, str) else tuple(dict.fromkeys(mode))
-    unknown = [m for m in modes if m not in MODES]
+    known = (*MODES, *SPREAD_MODES)
+    unknown = [m for m in modes if m not in known]
     if unknown or not modes:
         given = f"{unknown[0]!r} is no mode" if unknown else "No mode was given"
-        raise TraceError(f"{given}; there are: {', '.join(MODES)}.")
+        raise TraceError(f"{given}; there are: {', '.join(known)}.")
     return modes
+
+
+def needs_weights(modes: Sequence[str]) -> bool:
+    """Whether partials are needed where greedy makes do with gradients."""
+    return any(mode != "greedy" for mode in modes)
 
 
 def trace(
@@ -50,7 +58,8 @@ def trace(
         loss: a function that computes the scalar loss (recorded here, with kernels that show their operators), or a
             scalar that is recorded already.
         model: whose parameters are traced, and whose modules name the components; without it all leaves are traced.
-        mode: `"greedy"`, `"maxprod"`, or several; one backward serves all.
+        mode: `"greedy"`, `"maxprod"` (which follow paths), `"entropy"`, `"abs-sum"` (which sum over all paths), or several; one
+            backward serves all.
         probe_budget: output scalars that may be probed one by one for an operator without a closed rule.
         scalar_budget: scalars that the step may have in all.
         top_routes: routes kept, overall and per parameter.
@@ -73,7 +82,7 @@ def trace(
     modes = check_modes(mode)
     model = check_model(model)
     check_blocked_modes(blocked, modes)
-    options = Options("maxprod" in modes, probe_budget, scalar_budget)
+    options = Options(needs_weights(modes), probe_budget, scalar_budget)
     with ExitStack() as kernels:
         if isinstance(loss, torch.Tensor):
             value, marks = loss, recorded()
@@ -141,6 +150,9 @@ def finish(
     batch: str = "training",
 ) -> Trace:
     """Trace a captured step in every mode."""
-    solved = {mode: solve(captured, mode) for mode in modes}
+    spreads = None
+    if any(mode in SPREAD_MODES for mode in modes):  # before maxprod, which changes the records of the step
+        spreads = Spreads(captured, "entropy" in modes, 1.0 / scale)
+    solved = {mode: solve(captured, mode, batch_size) for mode in modes if mode in MODES}
     value = float(loss.detach()) / scale
-    return Trace(captured.plan, solved, value, top_routes, scale, batch_size, batch)
+    return Trace(captured, modes, solved, spreads, value, top_routes, scale, batch_size, batch)

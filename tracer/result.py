@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from gradtrace.tracer.capture import Captured
 from gradtrace.tracer.errors import LookupTraceError
 from gradtrace.tracer.graph import Graph
 from gradtrace.tracer.kernels import tree
-from gradtrace.tracer.plan import Plan
 from gradtrace.tracer.routes import collapse
 from gradtrace.tracer.solve import Solved
+from gradtrace.tracer.spread import Spread, Spreads
+from gradtrace.tracer.spreadtrace import SPREAD_MODES, SpreadTrace
 from gradtrace.tracer.steptrace import BatchTrace, RouteShare, route_text
+from gradtrace.tracer.structure import ParameterInfo
 from gradtrace.tracer.summary import summarise
 from gradtrace.tracer.table import Table
 
@@ -70,18 +74,22 @@ class Trace:
 
     def __init__(
         self,
-        plan: Plan,
+        captured: Captured,
+        modes: Sequence[str],
         solved: dict[str, Solved],
+        spreads: Spreads | None,
         loss: float,
         top_routes: int,
         scale: float,
         batch_size: int | None,
         batch: str,
     ) -> None:
-        self._plan, self._solved = plan, solved
+        self._captured, self._plan, self._modes = captured, captured.plan, tuple(modes)
+        self._solved, self._spreads = solved, spreads
         self.loss = loss
         self._top_routes, self._scale, self._batch_size, self._batch = top_routes, scale, batch_size, batch
         self._summaries: dict[str, BatchTrace] = {}
+        self._spread_traces: dict[str, SpreadTrace] = {}
 
     @property
     def graph(self) -> Graph:
@@ -91,7 +99,7 @@ class Trace:
     @property
     def modes(self) -> tuple[str, ...]:
         """Modes traced."""
-        return tuple(self._solved)
+        return self._modes
 
     @property
     def closed(self) -> int:
@@ -113,8 +121,8 @@ class Trace:
         return ()
 
     def batch_trace(self, mode: str | None = None) -> BatchTrace:
-        """Everything that a sink keeps of this batch in one mode."""
-        mode = self._mode(mode)
+        """Everything that a sink keeps of this batch in one mode that follows paths."""
+        mode = self._path_mode(mode)
         if mode not in self._summaries:
             self._summaries[mode] = summarise(
                 self._solved[mode], self.loss, self._batch, self._top_routes, self._scale, self._batch_size
@@ -134,7 +142,7 @@ class Trace:
         Raises:
             LookupTraceError: no such parameter, index or recorded tensor.
         """
-        solved = self._solved[self._mode(mode)]
+        solved = self._solved[self._path_mode(mode)]
         tensor, flat = self._locate(start, index)
         if tensor is None:
             return None
@@ -185,12 +193,57 @@ class Trace:
     def _gradient(self, solved: Solved, tensor: int, index: int) -> float:
         return solved.gradient(tensor, index) / self._scale
 
+    def spread_trace(self, mode: str | None = None) -> SpreadTrace:
+        """Everything that a sink keeps of this batch in one mode that sums over all paths."""
+        mode, spreads = self._spread_mode(mode)
+        if mode not in self._spread_traces:
+            parameters, components = spreads.parameter_rows(), spreads.component_rows()
+            if mode != "entropy":
+                parameters = tuple(replace(row, entropy=None) for row in parameters)
+                components = tuple(replace(row, entropy=None) for row in components)
+            broken = spreads.non_finite or not math.isfinite(self.loss)
+            self._spread_traces[mode] = SpreadTrace(
+                mode, self._batch, self.graph, self.loss, broken, parameters, components
+            )
+        return self._spread_traces[mode]
+
+    def spread(self, start: str | torch.Tensor, mode: str | None = None) -> Spread:
+        """All paths of every scalar of a tensor: their summed weights, how much of it cancels, and their entropy.
+
+        Args:
+            start: name of a parameter, the parameter, or any tensor that the loss's graph recorded.
+            mode: `"entropy"` or `"abs-sum"`; the first of them that was traced, if not given.
+
+        Raises:
+            LookupTraceError: no such parameter or recorded tensor, or neither mode was traced.
+        """
+        mode, spreads = self._spread_mode(mode)
+        if isinstance(start, torch.Tensor):
+            ids = self._ids_of(start).numpy()
+        else:
+            info = self._parameter(start)
+            ids = np.full(info.shape, -1)
+            if info.tensor is not None:
+                ids = int(self._plan.arrays.base[info.tensor]) + np.arange(ids.size).reshape(info.shape)
+        found = spreads.of(ids)
+        return found if mode == "entropy" else replace(found, entropy=None)
+
     def components(self, mode: str | None = None) -> Table:
-        """Rows: component, share, mass, traffic, visits, own, foreign, contested, won, flow."""
+        """Rows: component, share, mass, traffic, visits, own, foreign, contested, won, flow.
+
+        In modes `"entropy"` and `"abs-sum"`: component, share, abs_sum, own, foreign, coherence, entropy.
+        """
+        if self._mode(mode) in SPREAD_MODES:
+            return Table.of(self.spread_trace(mode).components)
         return Table.of(self.batch_trace(mode).components)
 
     def parameters(self, mode: str | None = None) -> Table:
-        """Rows: parameter, vertex, shape, traffic, mass, dead, unread, non_finite, strongest, routes."""
+        """Rows: parameter, vertex, shape, traffic, mass, dead, unread, non_finite, strongest, routes.
+
+        In modes `"entropy"` and `"abs-sum"`: parameter, vertex, shape, live, mass, abs_sum, coherence, entropy.
+        """
+        if self._mode(mode) in SPREAD_MODES:
+            return Table.of(self.spread_trace(mode).parameters)
         batch = self.batch_trace(mode)
         routes = [[r for r in batch.routes if r.parameter == p.parameter] for p in batch.parameters]
         return Table.of(batch.parameters, routes=routes)
@@ -212,29 +265,55 @@ class Trace:
 
     def _mode(self, mode: str | None) -> str:
         if mode is None:
-            return next(iter(self._solved))
-        if mode not in self._solved:
-            raise LookupTraceError(f"This trace has no mode {mode!r}; it has {', '.join(self._solved)}.")
+            return self._modes[0]
+        if mode not in self._modes:
+            raise LookupTraceError(f"This trace has no mode {mode!r}; it has {', '.join(self._modes)}.")
         return mode
+
+    def _path_mode(self, mode: str | None) -> str:
+        mode = self._mode(mode)
+        if mode in SPREAD_MODES:
+            raise LookupTraceError(
+                f"Mode {mode!r} sums over all paths and follows none: there are no paths, routes or edges in it, only "
+                f"parameters({mode!r}), components({mode!r}) and spread(). Trace 'greedy' or 'maxprod' too."
+            )
+        return mode
+
+    def _spread_mode(self, mode: str | None) -> tuple[str, Spreads]:
+        if mode is None:
+            mode = next((m for m in self._modes if m in SPREAD_MODES), None)
+        if self._spreads is None or mode is None or self._mode(mode) not in SPREAD_MODES:
+            raise LookupTraceError(
+                f"Sums over all paths were not traced; this trace has {', '.join(self._modes)}. "
+                f"Pass mode=({self._modes[0]!r}, 'entropy') to trace()."
+            )
+        return mode, self._spreads
 
     def _locate(self, start: Any, index: int | tuple[int, ...]) -> tuple[int | None, int]:
         """(plan tensor, flat index) of a scalar; tensor None for a parameter that nothing read."""
         if isinstance(start, torch.Tensor):
             return self._locate_tensor(start, index)
-        first = self._plan.layout.aliases.get(start, start)
+        found = self._parameter(start)
+        return found.tensor, flat_index(index, found.shape, found.name)
+
+    def _parameter(self, name: Any) -> ParameterInfo:
+        first = self._plan.layout.aliases.get(name, name)
         found = next((p for p in self._plan.layout.parameters if p.name == first), None)
         if found is None:
             names = [p.name for p in self._plan.layout.parameters]
-            raise LookupTraceError(f"No traced parameter is called {start!r}. There are: {', '.join(names) or 'none'}.")
-        return found.tensor, flat_index(index, found.shape, found.name)
+            raise LookupTraceError(f"No traced parameter is called {name!r}. There are: {', '.join(names) or 'none'}.")
+        return found
 
-    def _locate_tensor(self, start: torch.Tensor, index: int | tuple[int, ...]) -> tuple[int | None, int]:
-        captured = next(iter(self._solved.values())).captured
-        ids = captured.find(start)
+    def _ids_of(self, start: torch.Tensor) -> torch.Tensor:
+        ids = self._captured.find(start)
         if ids is None:
             raise LookupTraceError(
                 f"This tensor (shape {tuple(start.shape)}) is no traced parameter and was not recorded on the way to the loss."
             )
+        return ids
+
+    def _locate_tensor(self, start: torch.Tensor, index: int | tuple[int, ...]) -> tuple[int | None, int]:
+        ids = self._ids_of(start)
         flat = flat_index(index, tuple(start.shape), "the tensor")
         scalar = int(ids.reshape(-1)[flat])
         if scalar < 0:

@@ -19,6 +19,7 @@ from gradtrace.tracer.kernels.flows import flows
 from gradtrace.tracer.kernels.sequences import leaf_rows, sequences
 from gradtrace.tracer.kernels.state import NON_FINITE, PlanArrays, StepArrays, Table
 from gradtrace.tracer.path_tree import PathTree
+from gradtrace.tracer.places import Places, component_places
 from gradtrace.tracer.workspace import Workspace
 
 _PARALLEL = 2_000_000
@@ -37,6 +38,7 @@ class Solved:
         gradients: int64 [tensors], addresses of the gradients in the compute dtype (0: none).
         any_non_finite: whether any gradient or candidate was NaN or ±inf.
         tree: traces looked at in full.
+        begun: where traces begin, by component; None where nothing tells.
     """
 
     mode: str
@@ -62,6 +64,7 @@ class Solved:
     any_non_finite: bool
     keep: list[Any]
     tree: PathTree
+    begun: Places | None
 
     def grow(self, starts: np.ndarray) -> None:
         """Have the traces of these scalars in the tree."""
@@ -75,20 +78,20 @@ class Solved:
         return float(passes.element(self.gradients[tensor], index, self.like)) if self.gradients[tensor] else 0.0
 
 
-def solve(captured: Captured, mode: str) -> Solved:
-    """Trace a captured step (its backward has run) in one mode."""
+def solve(captured: Captured, mode: str, batch_size: int | None = None) -> Solved:
+    """Trace a captured step (its backward has run) in one mode; `batch_size` tells examples apart, where it is known."""
     plan = captured.plan
     count = int(plan.arrays.base[-1] + plan.arrays.size[-1])
     work, plan.workspace = plan.workspace or Workspace(count), None
     work.tidy()
     solved = None
     while solved is None:
-        solved = _attempt(captured, mode, work)
+        solved = _attempt(captured, mode, work, batch_size)
     plan.workspace = work  # not put back if the attempt raised: half-marked arrays serve nobody
     return solved
 
 
-def _attempt(captured: Captured, mode: str, work: Workspace) -> Solved | None:
+def _attempt(captured: Captured, mode: str, work: Workspace, batch_size: int | None) -> Solved | None:
     plan = captured.plan
     doubled = mode != "greedy" or captured.doubled
     dtype = torch.float64 if doubled else torch.float32
@@ -148,6 +151,7 @@ def _attempt(captured: Captured, mode: str, work: Workspace) -> Solved | None:
     rows = np.zeros((learnt.size, 4))
     shares.parameter_totals(learnt, arrays, main, work.path, rows)
     visits = _visits(plan.layout, arrays, main, work)
+    places = None if visits is None else component_places(plan, arrays, main, work, visits, batch_size)
     shares.leave(arrays, main, plan.leaf_scalars)
     if visits is None or any(s.set_table[4][FULL] or s.contest_table[4][FULL] for s in states):
         work.capacity *= 4
@@ -156,7 +160,7 @@ def _attempt(captured: Captured, mode: str, work: Workspace) -> Solved | None:
         mode, captured, arrays, main, like, use_traffic, use_mass, flow, peak, rows, non_finite, visits,
         _component_totals(captured, visits, work, states), work.sequences, work.paths, work.routes, work.interned,
         work.vertices, work.places, greedy_h, not clean or any(s.meters[NON_FINITE] for s in states), keep,
-        PathTree(arrays.base, work.tree_room),
+        PathTree(arrays.base, work.tree_room), places,
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from typing import TypeVar, overload
 import numpy as np
 
 from gradtrace.tracer.graph import Graph
+from gradtrace.tracer.spreadtrace import SpreadTrace
 
 MODES = ("greedy", "maxprod")
 BATCHES = ("training", "probe")
@@ -168,6 +169,9 @@ class ComponentShare:
         contested: departures of traces from vertices that had a non-zero candidate inside and one outside.
         won: those of them that went inside; `won <= contested`.
         flow: sum of `flow` over the operator edges that enter it.
+        times: the time steps in which most of `mass` begins (at most 8, the first one leading), see `DominantPath.time`.
+        time_mass: the mass that begins in each of them; what is left of `mass` begins in others, or in none.
+        examples, example_mass: likewise for positions in the batch, see `DominantPath.example`.
     """
 
     component: str
@@ -180,6 +184,10 @@ class ComponentShare:
     contested: int
     won: int
     flow: float
+    times: tuple[int, ...] = ()
+    time_mass: tuple[float, ...] = ()
+    examples: tuple[int, ...] = ()
+    example_mass: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -229,6 +237,7 @@ class StepTrace:
         epoch: number of the pass over the data, from 0.
         loss: loss of the training step.
         traces: one or more, each (mode, batch) at most once; training before probe.
+        spreads: likewise, for the modes that sum over all paths.
         watched: names of parameters whose path arrays are to be stored at every step, whatever their rank.
     """
 
@@ -240,11 +249,12 @@ class StepTrace:
     watched: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
     """What the user should know about this step ("Σ w·g ≠ g behind a hook on ..."), one sentence each."""
+    spreads: tuple[SpreadTrace, ...] = ()
 
     @property
     def non_finite(self) -> bool:
         """Whether any of the traces met NaN or ±inf."""
-        return any(t.non_finite for t in self.traces)
+        return any(t.non_finite for t in self.traces) or any(t.non_finite for t in self.spreads)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +266,7 @@ class RunRecord:
         workload: name of the workload.
         experiment: name of the experiment that the run belongs to.
         parameters: hyperparameters, JSON scalars only.
-        modes: modes traced.
+        modes: modes traced, those that sum over all paths included.
     """
 
     id: str

@@ -6,13 +6,14 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
-from gradtrace.tracer.graph import Graph
 from gradtrace.tracer.kernels import tree
 from gradtrace.tracer.kernels.passes import mark_read
 from gradtrace.tracer.kernels.shares import STRONGEST
+from gradtrace.tracer.places import strongest, telling_hop
 from gradtrace.tracer.plan import Plan
 from gradtrace.tracer.routes import collapse
 from gradtrace.tracer.solve import Solved
@@ -183,20 +184,6 @@ def place_of(
     return (scalar - int(solved.plan.base[tensor])) // inner, time
 
 
-def telling_hop(graph: Graph, vertices: tuple[int, ...], batch_size: int | None) -> tuple[int | None, int, int | None]:
-    """(hop at which a path tells its example or None, scalars of one example there, time step) of a path."""
-    by_size: int | None = None
-    for hop, vertex in enumerate(vertices):
-        v = graph.vertices[vertex]
-        rows = v.shape[0] if len(v.shape) > 1 else 0
-        if v.time is not None:
-            known = rows > 1 and (batch_size is None or rows == batch_size)
-            return (hop if known else None), math.prod(v.shape[1:]), v.time
-        if by_size is None and rows and rows == batch_size:
-            by_size = hop
-    return by_size, math.prod(graph.vertices[vertices[by_size]].shape[1:]) if by_size is not None else 1, None
-
-
 def component_rows(solved: Solved, edge_flow: np.ndarray, unscaled: float) -> tuple[ComponentShare, ...]:
     """One row a component, descendants included, in the graph's order; `edge_flow` is unscaled already."""
     plan = solved.captured.plan
@@ -216,12 +203,24 @@ def component_rows(solved: Solved, edge_flow: np.ndarray, unscaled: float) -> tu
             contested=contested,
             won=won,
             flow=entering,
+            **_begun(solved, at, unscaled),
         )
-        for component, mass, traffic, entries, own, contested, won, entering in zip(
-            plan.graph.components, found["mass"], found["traffic"], found["entries"], found["own"], found["contested"],
-            found["won"], flow.tolist(), strict=True,
+        for at, (component, mass, traffic, entries, own, contested, won, entering) in enumerate(
+            zip(
+                plan.graph.components, found["mass"], found["traffic"], found["entries"], found["own"], found["contested"],
+                found["won"], flow.tolist(), strict=True,
+            )
         )
     )  # fmt: skip
+
+
+def _begun(solved: Solved, component: int, unscaled: float) -> dict[str, Any]:
+    """Where the traces that cross a component begin: its strongest time steps and examples."""
+    if solved.begun is None:
+        return {}
+    times, time_mass = strongest(solved.begun.times[component] * unscaled)
+    examples, example_mass = strongest(solved.begun.examples[component] * unscaled)
+    return {"times": times, "time_mass": time_mass, "examples": examples, "example_mass": example_mass}
 
 
 def route_rows(solved: Solved, unscaled: float, top: int) -> tuple[RouteShare, ...]:

@@ -37,11 +37,11 @@ _OPTIONS = (
     click.option(
         "--mode",
         "modes",
-        type=click.Choice(["greedy", "maxprod"]),
+        type=click.Choice(["greedy", "maxprod", "entropy", "abs-sum"]),
         multiple=True,
         default=("greedy",),
         show_default=True,
-        help="Kind of trace; may be given twice for both.",
+        help="Kind of trace (greedy, maxprod), or sum over all paths beside one; may be given several times.",
     ),
     click.option(
         "--watch", multiple=True, metavar="PARAMETER", help="Keep this parameter's whole path at every traced step."

@@ -29,7 +29,7 @@ def rows_from_store(library: Library, spec: RunSpec, run: str) -> list[dict[str,
     """The answers to `components-by-epoch` for this run, in every mode and on every batch that was traced."""
     return [
         {"mode": mode, "batch": batch, **row}
-        for mode in spec.modes
+        for mode in spec.path_modes
         for batch in spec.batch_names
         for row in library.run("components-by-epoch", run=run, mode=mode, batch=batch, limit=MOST).rows
     ]
@@ -64,7 +64,7 @@ def show(spec: RunSpec, result: RunResult, rows: list[dict[str, Any]], output: s
     if not rows:
         click.echo("No step was traced.")
         return
-    several = len(spec.modes) * len(spec.batch_names) > 1
+    several = len(spec.path_modes) * len(spec.batch_names) > 1
     write_rows(
         [{**r, **{c: percent(r[c]) for c in PERCENT}} for r in most_telling(rows)],
         ("mode", "batch", *COLUMNS) if several else COLUMNS,

@@ -37,8 +37,12 @@ RETURN s.key AS key, s.pruned IS NOT NULL AS pruned ORDER BY s.step
 """
 _WEIGH = """
 UNWIND $keys AS key
-MATCH (:Step {key: key})-[:HAS_TRACE]->(t:Trace)
-RETURN count(*) AS traces, sum(COUNT { (t)--() }) AS relationships
+MATCH (s:Step {key: key})
+CALL (s) {
+    MATCH (s)-[:HAS_TRACE]->(t:Trace)
+    RETURN count(*) AS traces, sum(COUNT { (t)--() }) AS relationships
+}
+RETURN sum(traces) AS traces, sum(relationships + COUNT { (s)-[:SPREAD|SPREAD_IN]->() }) AS relationships
 """
 _LOCK = "MATCH (r:Run {id: $run}) SET r.lock = $token"
 _DROP = """
@@ -46,6 +50,11 @@ UNWIND $keys AS key
 MATCH (s:Step {key: key}) WHERE s.pruned IS NULL
 MATCH (s)-[:HAS_TRACE]->(t:Trace)
 DETACH DELETE t
+"""
+_DROP_SPREADS = """
+UNWIND $keys AS key
+MATCH (s:Step {key: key})-[x:SPREAD|SPREAD_IN]->() WHERE s.pruned IS NULL
+DELETE x
 """
 _MARK = """
 UNWIND $keys AS key
@@ -208,9 +217,10 @@ def _check_names(session: Session, policy: PrunePolicy) -> None:
 def _drop(tx: ManagedTransaction, run: str, keys: list[str]) -> tuple[int, int, int]:
     """Steps, traces and relationships that were dropped, under the run's lock."""
     tx.run(_LOCK, run=run, token=secrets.token_hex(8)).consume()
+    spreads = tx.run(_DROP_SPREADS, keys=keys).consume().counters.relationships_deleted
     counters = tx.run(_DROP, keys=keys).consume().counters
     record = tx.run(_MARK, run=run, keys=keys).single()
-    return (record["steps"] if record else 0), counters.nodes_deleted, counters.relationships_deleted
+    return (record["steps"] if record else 0), counters.nodes_deleted, spreads + counters.relationships_deleted
 
 
 def _orphans(session: Session, label: str, dry_run: bool) -> int:

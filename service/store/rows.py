@@ -18,6 +18,7 @@ from gradtrace.service.store.keys import (
     vertex_key,
 )
 from gradtrace.tracer.graph import Graph
+from gradtrace.tracer.spreadtrace import SpreadTrace
 from gradtrace.tracer.steptrace import BatchTrace, DominantPath, ParameterTrace, StepTrace
 
 Row = list[Any]
@@ -52,6 +53,7 @@ class StepRows:
         runs, graphs, traces, components, parameters, paths, routes: keys of the nodes that rows refer to by position.
         steps: one map a step, with its traces.
         carries, left, dominant, top: one list a relationship: position of the target, of the trace, then the columns.
+        spread, spread_in: likewise, with the position of the step: sums over all paths, of parameters and of components.
     """
 
     runs: Keys = field(default_factory=Keys)
@@ -66,6 +68,8 @@ class StepRows:
     left: list[Row] = field(default_factory=list)
     dominant: list[Row] = field(default_factory=list)
     top: list[Row] = field(default_factory=list)
+    spread: list[Row] = field(default_factory=list)
+    spread_in: list[Row] = field(default_factory=list)
 
 
 def step_rows(steps: Iterable[StepTrace]) -> StepRows:
@@ -96,11 +100,15 @@ def step_rows(steps: Iterable[StepTrace]) -> StepRows:
                 "traces": [_trace(rows, step, trace, first) for trace in step.traces],
             }
         )
+        for spread in step.spreads:
+            _spread(rows, len(rows.steps) - 1, spread)
     for part, targets in (
         (rows.carries, rows.components),
         (rows.left, rows.parameters),
         (rows.dominant, rows.paths),
         (rows.top, rows.routes),
+        (rows.spread, rows.parameters),
+        (rows.spread_in, rows.components),
     ):
         _sort_by_target(part, targets.all)
     return rows
@@ -130,7 +138,17 @@ def weight_of(step: StepTrace) -> int:
         hops = sum(len(p.strongest.vertices) for p in trace.parameters if p.strongest and p.parameter in names)
         rows = len(trace.routes) + 2 * len(trace.parameters) + len(trace.components)
         total += 36 * len(trace.graph.edges) + 24 * hops + 90 * rows
-    return total
+    return total + sum(90 * (len(s.parameters) + len(s.components)) for s in step.spreads)
+
+
+def _spread(rows: StepRows, at: int, spread: SpreadTrace) -> None:
+    which = [spread.mode, spread.batch]
+    for p in spread.parameters:
+        target = rows.parameters(vertex_key(spread.graph.fingerprint, p.vertex))
+        rows.spread.append([target, at, *which, p.live, p.mass, p.abs_sum, p.coherence, p.entropy])
+    for c in spread.components:
+        target = rows.components(component_key(spread.graph.architecture_hash, c.component))
+        rows.spread_in.append([target, at, *which, c.share, c.abs_sum, c.own, c.foreign, c.coherence, c.entropy])
 
 
 def _trace(rows: StepRows, step: StepTrace, trace: BatchTrace, first: BatchTrace) -> dict[str, Any]:
@@ -141,7 +159,8 @@ def _trace(rows: StepRows, step: StepTrace, trace: BatchTrace, first: BatchTrace
     for c in trace.components:
         target = rows.components(component_key(graph.architecture_hash, c.component))
         numbers = (c.share, c.mass, c.traffic, c.visits, c.own, c.foreign, c.contested, c.won, c.flow)
-        rows.carries.append([target, at, *numbers])
+        begun = (c.times, c.time_mass, c.examples, c.example_mass)
+        rows.carries.append([target, at, *numbers, *(list(b) or None for b in begun)])
     names = detailed(trace, step.watched)
     for p in trace.parameters:
         target = rows.parameters(vertex_key(graph.fingerprint, p.vertex))

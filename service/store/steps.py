@@ -54,11 +54,11 @@ CREATE (k)-[:ON]->(g)
 )
 
 
-def _linked(label: str, key: str, relationship: str, columns: Sequence[str]) -> str:
+def _linked(label: str, key: str, relationship: str, columns: Sequence[str], source: str = "Trace") -> str:
     properties = ", ".join(f"{name}: r[{n}]" for n, name in enumerate(columns, 2))
     return (
         collected(label, key, "targets", "ns")
-        + collected("Trace", "key", "traces", "ts", "ns")
+        + collected(source, "key", "sources", "ts", "ns")
         + f"UNWIND $rows AS r WITH ns[r[0]] AS n, ts[r[1]] AS t, r\nCREATE (t)-[:{relationship} {{{properties}}}]->(n)"
     )
 
@@ -67,9 +67,26 @@ _CARRIES = _linked(
     "Component",
     "key",
     "CARRIES",
-    ("share", "mass", "traffic", "visits", "own", "foreign", "contested", "won", "flow"),
+    (
+        *("share", "mass", "traffic", "visits", "own", "foreign", "contested", "won", "flow"),
+        *("times", "time_mass", "examples", "example_mass"),
+    ),
 )
 _LEFT = _linked("Parameter:Vertex", "key", "LEFT", ("traffic", "mass", "dead", "unread", "non_finite"))
+_SPREAD = _linked(
+    "Parameter:Vertex",
+    "key",
+    "SPREAD",
+    ("mode", "batch", "live", "mass", "abs_sum", "coherence", "entropy"),
+    "Step",
+)
+_SPREAD_IN = _linked(
+    "Component",
+    "key",
+    "SPREAD_IN",
+    ("mode", "batch", "share", "abs_sum", "own", "foreign", "coherence", "entropy"),
+    "Step",
+)
 _TOP = _linked("Route", "hash", "TOP", ("parameter", "traffic", "mass", "share", "rank"))
 _DOMINANT = _linked(
     "Path",
@@ -147,6 +164,7 @@ def _lock(tx: ManagedTransaction, runs: list[str], fences: Mapping[str, int]) ->
 def _create(tx: ManagedTransaction, rows: StepRows) -> int:
     traces = sum(len(step["traces"]) for step in rows.steps)
     names = rows.traces.all
+    keys = [step["properties"]["key"] for step in rows.steps]
     total = 0
     # (what, expected, statement, parameters)
     plan: list[tuple[str, int, str, dict[str, Any]]] = [
@@ -157,14 +175,16 @@ def _create(tx: ManagedTransaction, rows: StepRows) -> int:
             {"runs": rows.runs.all, "graphs": rows.graphs.all, "steps": rows.steps},
         )
     ]
-    for what, targets, statement, part in (
-        ("component shares", rows.components, _CARRIES, rows.carries),
-        ("parameter counts", rows.parameters, _LEFT, rows.left),
-        ("dominant paths", rows.paths, _DOMINANT, rows.dominant),
-        ("top routes", rows.routes, _TOP, rows.top),
+    for what, targets, statement, part, sources in (
+        ("component shares", rows.components, _CARRIES, rows.carries, names),
+        ("parameter counts", rows.parameters, _LEFT, rows.left, names),
+        ("dominant paths", rows.paths, _DOMINANT, rows.dominant, names),
+        ("top routes", rows.routes, _TOP, rows.top, names),
+        ("sums over paths of parameters", rows.parameters, _SPREAD, rows.spread, keys),
+        ("sums over paths of components", rows.components, _SPREAD_IN, rows.spread_in, keys),
     ):
         if part:
-            plan.append((what, len(part), statement, {"targets": targets.all, "traces": names, "rows": part}))
+            plan.append((what, len(part), statement, {"targets": targets.all, "sources": sources, "rows": part}))
     for what, expected, statement, parameters in plan:
         counters = tx.run(statement, **parameters).consume().counters
         made = counters.nodes_created + counters.relationships_created

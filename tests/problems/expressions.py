@@ -214,8 +214,28 @@ def problems() -> list[Problem]:
         expression(f"shared/{name}", shapes, lambda m, f=f: weigh(f(m)), ties=name in TIED)
         for name, (shapes, f) in SHARED.items()
     ]
+    found += [
+        expression(f"norm/{name}", shapes, lambda m, f=f: weigh(torch.tanh(f(m))))
+        for name, (shapes, f) in NORMS.items()
+    ]
     found.append(expression("move/of_two_layers", w, lambda m: weigh((m.a @ m.b).tanh().T.reshape(4, 3)[:, 1:])))
     return found
 
+
+NORMS: dict[str, tuple[dict[str, tuple[int, ...]], Callable[[Any], Tensor]]] = {
+    "batch": ({"a": (5, 3), "g": (3,), "b": (3,)}, lambda m: F.batch_norm(m.a, None, None, m.g, m.b, training=True)),
+    "batch_places": ({"a": (3, 2, 2, 2), "g": (2,)}, lambda m: F.batch_norm(m.a, None, None, m.g, training=True)),
+    "batch_plain": ({"a": (3, 2, 4)}, lambda m: F.batch_norm(m.a, None, None, training=True)),
+    "batch_long": ({"a": (70, 2), "g": (2,)}, lambda m: F.batch_norm(m.a, None, None, m.g, training=True)),
+    "batch_of_moved": (
+        {"a": (4, 3, 2), "c": (2, 3, 2)}, lambda m: F.batch_norm(torch.cat([m.a, m.c]).mT, None, None, training=True),
+    ),
+    "instance": ({"a": (2, 3, 5), "g": (3,), "b": (3,)}, lambda m: F.instance_norm(m.a, weight=m.g, bias=m.b)),
+    "group": ({"a": (2, 4, 3), "g": (4,), "b": (4,)}, lambda m: F.group_norm(m.a, 2, m.g, m.b)),
+    "group_plain": ({"a": (2, 4, 2, 2)}, lambda m: F.group_norm(m.a, 4)),
+    "group_long": ({"a": (1, 4, 35), "g": (4,)}, lambda m: F.group_norm(m.a, 2, m.g)),
+    "layer_long": ({"a": (2, 70), "g": (70,)}, lambda m: F.layer_norm(m.a, (70,), m.g)),
+}  # fmt: skip
+"""Statistics of the batch; "long" rows are looked at by their envelope."""
 
 TIED = {"square", "cube", "square_views"}

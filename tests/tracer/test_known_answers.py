@@ -194,8 +194,11 @@ def words(workload: str, length: int, **parameters: object) -> Batch:
     ("workload", "memory", "parameters", "epochs"),
     [
         ("stack-rnn", "stack", {"kind": "superposition"}, 5),
-        ("stack-rnn", "stack", {"kind": "strengths", "lr": 0.01, "max_length": 5, "examples": 1024}, 10),
-        ("queue-rnn", "queue", {"max_length": 5, "examples": 1024}, 12),
+        pytest.param(
+            *("stack-rnn", "stack", {"kind": "strengths", "lr": 0.01, "max_length": 5, "examples": 1024}, 10),
+            marks=pytest.mark.full,
+        ),
+        pytest.param("queue-rnn", "queue", {"max_length": 5, "examples": 1024}, 12, marks=pytest.mark.full),
     ],
 )
 def test_the_first_half_of_a_word_reaches_the_loss_through_the_memory_once_it_is_learnt(

@@ -12,7 +12,7 @@ import numpy as np
 
 from gradtrace.tracer.kernels.addressing import array_at
 from gradtrace.tracer.kernels.component_sets import with_element
-from gradtrace.tracer.kernels.jacobian_rows import normalised_row, row_factors, softmax_row
+from gradtrace.tracer.kernels.jacobian_rows import lines_of, normalised_row, row_factors, row_output, softmax_row
 from gradtrace.tracer.kernels.layout import (
     A_S0,
     A_SK,
@@ -30,9 +30,9 @@ from gradtrace.tracer.kernels.layout import (
     ID_START,
     ID_TABLE,
     KIND,
-    LAYER_NORM,
     LO,
     MM,
+    NORM,
     OUT_S0,
     OUT_S1,
     OUT_S2,
@@ -49,6 +49,7 @@ from gradtrace.tracer.kernels.layout import (
     U2,
     UK,
     VALUES,
+    WEIGHT_ROWS,
     WEIGHTS,
     A,
     B,
@@ -492,29 +493,30 @@ def _rows(use, base, size, track, constant, h, plan, state, like):
     n = outer * d * inner
     row = array_at(state.pointers[r[ROW]], n, like)
     scale = array_at(state.pointers[max(r[ROW_SCALE], 0)], outer, like)
-    weight = array_at(state.pointers[max(r[ROW_WEIGHT], 0)], d, like)
+    weight = array_at(state.pointers[max(r[ROW_WEIGHT], 0)], d * max(r[WEIGHT_ROWS], 1), like)
     ids = array_at(r[ID_TABLE], n, TABLE)
     target = r[TARGET]
     target_base, largest = plan.base[target], state.largest
     factor = np.empty(d, like.dtype)
+    hull, cuts, lines = np.empty(2 * d, np.int64), np.empty(2 * d), np.int64(-1)
     bad = 0
     for i0 in range(r[LO] // (d * inner), (r[HI] - 1) // (d * inner) + 1):
         for i2 in range(inner):
             start = i0 * d * inner + i2
-            first, second, missed = row_factors(
-                r[KIND], row, h, scale, weight, r[ROW_WEIGHT] >= 0, start, i0, d, inner, abs(constant), largest, factor
-            )
+            first, second, missed = row_factors(r, row, h, scale, weight, i0, i2, abs(constant), largest, factor)
             bad += missed
+            if r[KIND] == NORM:
+                lines = lines_of(factor, row, start, d, d, hull, cuts)
             for j in range(d):
                 id = _id(r, ids, start + j * inner, i0, j, i2)
                 if not base <= id < base + size:
                     continue
-                if r[KIND] == LAYER_NORM:
-                    value, i = normalised_row(factor, row, start, inner, d, j, largest)
+                if r[KIND] == NORM:
+                    value, i = normalised_row(factor, row, start, d, j, largest, hull, cuts, lines)
                 else:
                     value, i = softmax_row(factor, row[start + j * inner], r[KIND] == SOFTMAX, j, first, second)
                 if value > 0 and value <= largest:
-                    flat = start + i * inner
+                    flat = row_output(r, i0, i, i2)
                     offer(id, value, target_base + flat, use, plan.ops, state.best, state.onward_id, state.via_use)
                     if track:
                         _note(id - base, flat, target, plan, state)

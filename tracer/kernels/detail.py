@@ -7,7 +7,7 @@ import numpy as np
 
 from gradtrace.tracer.kernels.addressing import array_at
 from gradtrace.tracer.kernels.candidates import TABLE, top_exponent
-from gradtrace.tracer.kernels.jacobian_rows import row_weight
+from gradtrace.tracer.kernels.jacobian_rows import row_output, row_weight
 from gradtrace.tracer.kernels.layout import (
     A_S0,
     A_SK,
@@ -38,6 +38,7 @@ from gradtrace.tracer.kernels.layout import (
     U2,
     UK,
     VALUES,
+    WEIGHT_ROWS,
     WEIGHTS,
     A,
     B,
@@ -149,11 +150,11 @@ def _at(use, i0, i1, i2, scale, plan, state, like, found):
         d, inner = r[D1], r[D2]
         row = array_at(state.pointers[r[ROW]], n, like)
         spread = array_at(state.pointers[max(r[ROW_SCALE], 0)], r[D0], like)
-        gain = array_at(state.pointers[max(r[ROW_WEIGHT], 0)], d, like)
+        gain = array_at(state.pointers[max(r[ROW_WEIGHT], 0)], d * max(r[WEIGHT_ROWS], 1), like)
         top, second, chosen = like.dtype.type(0), like.dtype.type(0), -1
         for i in range(d):
             w = row_weight(r, i0, i, i1, d, inner, i2, row, spread, gain) * constant
-            value = abs(w * like.dtype.type(scale)) * abs(h[(i0 * d + i) * inner + i2])
+            value = abs(w * like.dtype.type(scale)) * abs(h[row_output(r, i0, i, i2)])
             if not value <= largest:
                 continue
             if value > top:
@@ -162,7 +163,7 @@ def _at(use, i0, i1, i2, scale, plan, state, like, found):
                 second = value
         if chosen >= 0:
             weight = row_weight(r, i0, chosen, i1, d, inner, i2, row, spread, gain) * constant
-            _consider(use, base + (i0 * d + chosen) * inner + i2, top, second, weight, plan.ops, found)
+            _consider(use, base + row_output(r, i0, chosen, i2), top, second, weight, plan.ops, found)
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False, forceinline=True)

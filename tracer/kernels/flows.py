@@ -12,7 +12,7 @@ import numpy as np
 from gradtrace.tracer.kernels.addressing import array_at
 from gradtrace.tracer.kernels.bits import magnitude_bits, of_bits, total_and_largest
 from gradtrace.tracer.kernels.candidates import TABLE
-from gradtrace.tracer.kernels.jacobian_rows import row_weight
+from gradtrace.tracer.kernels.jacobian_rows import lines_of, normalised_row, row_factors
 from gradtrace.tracer.kernels.layout import (
     A_S0,
     A_SK,
@@ -30,9 +30,9 @@ from gradtrace.tracer.kernels.layout import (
     ID_START,
     ID_TABLE,
     KIND,
-    LAYER_NORM,
     LO,
     MM,
+    NORM,
     OUT_S0,
     OUT_S1,
     OUT_S2,
@@ -44,6 +44,7 @@ from gradtrace.tracer.kernels.layout import (
     ROW_WEIGHT,
     SOFTMAX,
     VALUES,
+    WEIGHT_ROWS,
     WEIGHTS,
     A,
     B,
@@ -304,42 +305,65 @@ def _rows(r, base, size, constant, h, state, like):
     n = outer * d * inner
     row = array_at(state.pointers[r[ROW]], n, like)
     scale = array_at(state.pointers[max(r[ROW_SCALE], 0)], outer, like)
-    weight = array_at(state.pointers[max(r[ROW_WEIGHT], 0)], d, like)
+    weight = array_at(state.pointers[max(r[ROW_WEIGHT], 0)], d * max(r[WEIGHT_ROWS], 1), like)
     ids = array_at(r[ID_TABLE], n, TABLE)
     total, top = 0.0, 0.0
-    # Softmax and log-softmax: off the diagonal |w_ij·h_i| is factor_i · shared_j, so sums and the two largest suffice.
+    # Off the diagonal |w_ij·h_i| is factor_i times what depends on i and j in a way that sums over a row can be had of.
     factor = np.empty(d, like.dtype)
+    hull, cuts = np.empty(2 * d, np.int64), np.empty(2 * d)
     for i0 in range(outer):
         for i2 in range(inner):
+            first, second, _ = row_factors(r, row, h, scale, weight, i0, i2, constant, state.largest, factor)
+            start = i0 * d * inner + i2
+            if r[KIND] == NORM:
+                one, one_top = _normalised(r, ids, base, size, row, start, d, i0, factor, state.largest, hull, cuts)
+                total += one
+                top = max(top, one_top)
+                continue
             everything = 0.0
-            first = second = like.dtype.type(0)
-            if r[KIND] != LAYER_NORM:
-                for i in range(d):
-                    x = abs(h[(i0 * d + i) * inner + i2]) * constant
-                    if r[KIND] == SOFTMAX:
-                        x *= abs(row[(i0 * d + i) * inner + i2])
-                    if not x < np.inf:
-                        x = like.dtype.type(0)
-                    factor[i] = x
-                    everything += x
-                    if x > first:
-                        first, second = x, first
-                    elif x > second:
-                        second = x
+            for i in range(d):
+                everything += factor[i]
             for j in range(d):
                 if not _mine(r, ids, (i0 * d + j) * inner + i2, i0, j, i2, base, size):
                     continue
-                at_j = (i0 * d + j) * inner + i2
-                if r[KIND] == LAYER_NORM:
-                    for i in range(d):
-                        w = row_weight(r, i0, i, j, d, inner, i2, row, scale, weight)
-                        value = abs(w) * constant * abs(h[(i0 * d + i) * inner + i2])
-                        if value < np.inf:
-                            total += value
-                            top = max(top, value)
-                    continue
+                at_j = start + j * inner
                 shared = abs(row[at_j]) if r[KIND] == SOFTMAX else np.exp(row[at_j])
                 own = factor[j] * abs(1 - shared)
                 total += shared * (everything - factor[j]) + own
-                top = max(top, own, shared * (second if factor[j] == first else first))
+                other = second if j == first else first
+                top = max(top, own, shared * factor[other] if other >= 0 else own)
     return total, np.float64(top)
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False)
+def _normalised(r, ids, base, size, row, start, d, group, factor, largest, hull, cuts):
+    """One row of a normalisation: by ascending x̂_i, 1 + x̂_i·x̂_j changes its sign once, so partial sums serve every j."""
+    order = np.argsort(row[start : start + d])
+    heights, slopes = np.zeros(d + 1), np.zeros(d + 1)
+    for k in range(d):
+        i = order[k]
+        heights[k + 1] = heights[k] + factor[i]
+        slopes[k + 1] = slopes[k] + np.float64(factor[i]) * np.float64(row[start + i])
+    lines = lines_of(factor, row, start, d, d, hull, cuts)
+    total, top = 0.0, 0.0
+    for j in range(d):
+        if not _mine(r, ids, start + j, group, j, 0, base, size):
+            continue
+        x = np.float64(row[start + j])
+        low, high = np.int64(0), np.int64(d)  # the first k with 1 + x̂_k·x ≥ 0 (x > 0), or < 0
+        while low < high:
+            middle = (low + high) >> 1
+            positive = 1 + row[start + order[middle]] * x >= 0
+            if positive == (x > 0):
+                high = middle
+            else:
+                low = middle + 1
+        below = heights[low] + slopes[low] * x
+        above = (heights[d] - heights[low]) + (slopes[d] - slopes[low]) * x
+        own = np.float64(factor[j])
+        whole = abs(below) + abs(above) - own * abs(1 + x * x) + own * abs(d - 1 - x * x)
+        if whole < np.inf:
+            total += whole
+        value, _ = normalised_row(factor, row, start, d, j, largest, hull, cuts, lines)
+        top = max(top, np.float64(value))
+    return total, top

@@ -1,7 +1,7 @@
-"""Rows of dense Jacobians in closed form: softmax, log-softmax, layer norm.
+"""Rows of dense Jacobians in closed form: softmax, log-softmax, normalisations.
 
 Softmax has J_ij = y_i(δ_ij − y_j), so off the diagonal the two largest |y_i·h_i| decide; of log-softmax J_ij = δ_ij − y_j,
-likewise with |h_i|. Layer norm has J_ij ∝ δ_ij·d − 1 − x̂_i·x̂_j.
+likewise with |h_i|. Layer, group and batch norm have J_ij ∝ δ_ij·d − 1 − x̂_i·x̂_j: off the diagonal an envelope of lines.
 """
 
 from __future__ import annotations
@@ -9,7 +9,35 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from gradtrace.tracer.kernels.layout import KIND, LAYER_NORM, LOG_SOFTMAX, ROW_WEIGHT, SOFTMAX
+from gradtrace.tracer.kernels.envelope import FROM, envelope, highest
+from gradtrace.tracer.kernels.layout import (
+    D1,
+    D2,
+    KIND,
+    LOG_SOFTMAX,
+    NORM,
+    ROW_WEIGHT,
+    SOFTMAX,
+    U0,
+    U1,
+    U2,
+    WEIGHT_ROWS,
+    K,
+)
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False, forceinline=True)
+def row_output(r, group, i, i2):
+    """Flat index of output i of a row."""
+    if r[KIND] == NORM:
+        return group * r[U0] + (i // r[K]) * r[U1] + (i % r[K]) * r[U2]
+    return (group * r[D1] + i) * r[D2] + i2
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False, forceinline=True)
+def gain_at(r, group, i):
+    """Place of the gain of output i of a row."""
+    return (group % r[WEIGHT_ROWS]) * r[D1] + i
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
@@ -23,26 +51,26 @@ def row_weight(r, group, i, j, d, inner, i2, row, scale, weight):
         return 1 - np.exp(row[at_j]) if i == j else -np.exp(row[at_j])
     x = d - 1 - row[at_i] * row[at_j] if i == j else -1 - row[at_i] * row[at_j]
     w = x * scale[group] / d
-    return w * weight[i] if r[ROW_WEIGHT] >= 0 else w
+    return w * weight[gain_at(r, group, i)] if r[ROW_WEIGHT] >= 0 else w
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
-def row_factors(kind, row, h, scale, weight, weighted, start, group, d, inner, constant, largest, factor):
+def row_factors(r, row, h, scale, weight, group, i2, constant, largest, factor):
     """Fill factor[i] with the part of |J_ij·h_i| that does not depend on j.
 
     Returns the positions of the two largest (-1: none) and how many were not finite (those count as 0).
     """
     bad = 0
     first = second = np.int64(-1)
+    kind, d, inner, weighted = r[KIND], r[D1], r[D2], r[ROW_WEIGHT] >= 0
     for i in range(d):
-        at = start + i * inner
-        x = abs(h[at] * constant)
+        x = abs(h[row_output(r, group, i, i2)] * constant)
         if kind == SOFTMAX:
-            x = abs(row[at]) * x
-        elif kind == LAYER_NORM:
-            x = x * scale[group] / d
+            x = abs(row[(group * d + i) * inner + i2]) * x
+        elif kind == NORM:
+            x = x * abs(scale[group]) / d
             if weighted:
-                x = x * abs(weight[i])
+                x = x * abs(weight[gain_at(r, group, i)])
         if not x <= largest:
             bad += 1
             x = factor.dtype.type(0)
@@ -72,12 +100,26 @@ def softmax_row(factor, y, plain, j, first, second):
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
-def normalised_row(factor, row, start, inner, d, j, largest):
-    """(value, i) of the best candidate of input j of a layer norm."""
+def lines_of(factor, row, start, d, asked, hull, cuts):
+    """Lines on the envelope of a row (see `envelope`), or -1 where looking at all outputs is as good: few inputs ask."""
+    return envelope(factor, row, start, d, hull, cuts) if d >= FROM and asked * 8 >= FROM else np.int64(-1)
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False)
+def normalised_row(factor, row, start, d, j, largest, hull, cuts, lines):
+    """(value, i) of the best candidate of input j of a normalisation; `lines` are on the envelope (-1: there is none)."""
+    x_j = row[start + j]
+    if lines >= 0:
+        value, i = highest(factor, row, start, hull, cuts, lines, x_j)
+        own = factor[j] * abs(d - 1 - x_j * x_j)
+        if own <= largest and value <= largest:
+            if own > value or (own == value and (j < i or i == j)):
+                return (own, np.int64(j)) if own > 0 else (own, np.int64(-1))
+            if i != j:
+                return value, i
     top, at = factor.dtype.type(0), np.int64(-1)
-    x_j = row[start + j * inner]
     for i in range(d):
-        x = -1 - row[start + i * inner] * x_j
+        x = -1 - row[start + i] * x_j
         if i == j:
             x += d
         value = factor[i] * abs(x)

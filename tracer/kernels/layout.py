@@ -8,7 +8,7 @@ A map from a position j (or a triple (i0, i1, i2)) to an id is either strided ov
 """
 
 KIND = 0
-PAIRS, MM, SOFTMAX, LOG_SOFTMAX, LAYER_NORM = 0, 1, 2, 3, 4
+PAIRS, MM, SOFTMAX, LOG_SOFTMAX, NORM = 0, 1, 2, 3, 4
 
 OP = 1  # operator number: ties between slots of one operator go to the lower output index
 TARGET = 2  # tensor id of the operator's output
@@ -30,10 +30,12 @@ A, A_S0, A_SK, A_SM = 19, 20, 21, 22  # A = -1: the operator's gradient
 B, B_S0, B_SK, B_SN = 23, 24, 25, 26
 U0, U1, U2, UK = 27, 28, 29, 30
 
-# SOFTMAX, LOG_SOFTMAX: ROW = pointer slot of the result; LAYER_NORM: of the normalised input
+# SOFTMAX, LOG_SOFTMAX: ROW = pointer slot of the result, rows along D1.
+# NORM: D2 is 1; ROW = pointer slot of the normalised input, row by row; output i of row i0 is i0*U0 + (i // K)*U1 + (i % K)*U2.
 ROW = 31
-ROW_SCALE = 32  # LAYER_NORM: pointer slot of 1/std per row
-ROW_WEIGHT = 33  # LAYER_NORM: pointer slot of the weight, or -1
+ROW_SCALE = 32  # NORM: pointer slot of 1/std (times the row's gain) per row
+ROW_WEIGHT = 33  # NORM: pointer slot of gains [WEIGHT_ROWS, D1], of which row i0 has row i0 % WEIGHT_ROWS, or -1
+WEIGHT_ROWS = A_S0
 
 LO, HI = 34, 35  # positions j in [LO, HI) can belong to the source tensor
 WIDTH = 36

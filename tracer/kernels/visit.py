@@ -9,7 +9,7 @@ from gradtrace.tracer.kernels.addressing import array_at
 from gradtrace.tracer.kernels.bits import largest_product
 from gradtrace.tracer.kernels.candidates import TABLE, add_blocks, component_of, offer, top_exponent
 from gradtrace.tracer.kernels.component_sets import with_element
-from gradtrace.tracer.kernels.jacobian_rows import normalised_row, row_factors, softmax_row
+from gradtrace.tracer.kernels.jacobian_rows import lines_of, normalised_row, row_factors, row_output, softmax_row
 from gradtrace.tracer.kernels.layout import (
     A_S0,
     A_SK,
@@ -23,9 +23,9 @@ from gradtrace.tracer.kernels.layout import (
     HI,
     ID_TABLE,
     KIND,
-    LAYER_NORM,
     LO,
     MM,
+    NORM,
     OUT_S0,
     OUT_S1,
     OUT_S2,
@@ -41,6 +41,7 @@ from gradtrace.tracer.kernels.layout import (
     U2,
     UK,
     VALUES,
+    WEIGHT_ROWS,
     WEIGHTS,
     A,
     B,
@@ -247,11 +248,12 @@ def _rows(r, use, qs, js, m, constant, h, best, onward, via, plan, state, like):
     outer, d, inner = r[D0], r[D1], r[D2]
     row = array_at(state.pointers[r[ROW]], outer * d * inner, like)
     scale = array_at(state.pointers[max(r[ROW_SCALE], 0)], outer, like)
-    weight = array_at(state.pointers[max(r[ROW_WEIGHT], 0)], d, like)
+    weight = array_at(state.pointers[max(r[ROW_WEIGHT], 0)], d * max(r[WEIGHT_ROWS], 1), like)
     target_base, largest = plan.base[plan.targets[use]], state.largest
-    kind, weighted = r[KIND], r[ROW_WEIGHT] >= 0
+    kind = r[KIND]
     factor = np.empty(d, like.dtype)
-    prepared = np.int64(-1)
+    hull, cuts, lines = np.empty(2 * d, np.int64), np.empty(2 * d), np.int64(-1)
+    prepared = asked = np.int64(-1)
     first = second = np.int64(-1)
     bad = 0
     for p in range(m):
@@ -261,16 +263,18 @@ def _rows(r, use, qs, js, m, constant, h, best, onward, via, plan, state, like):
         start = i0 * d * inner + i2
         if prepared != start:
             prepared = start
-            first, second, missed = row_factors(
-                kind, row, h, scale, weight, weighted, start, i0, d, inner, abs(constant), largest, factor
-            )
+            asked, lines = np.int64(0), np.int64(-1)
+            first, second, missed = row_factors(r, row, h, scale, weight, i0, i2, abs(constant), largest, factor)
             bad += missed
-        if kind == LAYER_NORM:
-            value, i = normalised_row(factor, row, start, inner, d, j, largest)
+        if kind == NORM:
+            asked += 1
+            if lines < 0:
+                lines = lines_of(factor, row, start, d, asked, hull, cuts)
+            value, i = normalised_row(factor, row, start, d, j, largest, hull, cuts, lines)
         else:
             value, i = softmax_row(factor, row[start + j * inner], kind == SOFTMAX, j, first, second)
         if value > 0 and value <= largest:
-            flat = start + i * inner
+            flat = row_output(r, i0, i, i2)
             offer(qs[p], value, target_base + flat, use, plan.ops, best, onward, via)
             js[p] = flat
         else:

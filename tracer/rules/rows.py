@@ -7,7 +7,19 @@ from collections.abc import Callable
 
 import torch
 
-from gradtrace.tracer.kernels.layout import LAYER_NORM, LOG_SOFTMAX, ROW, ROW_SCALE, ROW_WEIGHT, SOFTMAX, WEIGHTS
+from gradtrace.tracer.kernels.layout import (
+    LOG_SOFTMAX,
+    NORM,
+    ROW,
+    ROW_SCALE,
+    ROW_WEIGHT,
+    SOFTMAX,
+    U0,
+    U2,
+    WEIGHT_ROWS,
+    WEIGHTS,
+    K,
+)
 from gradtrace.tracer.rules.base import Context, Source, Use
 from gradtrace.tracer.walk import Node
 
@@ -36,7 +48,8 @@ def _layer_norm(context: Context) -> list[Use]:
         sources = {ROW: Source("derived", 0, derive=normalised), ROW_SCALE: Source("saved", 0, "result2")}
         if node.saved("weight") is not None:
             sources[ROW_WEIGHT] = Source("saved", 1, "weight")
-        uses.append(Use(0, 0, x_ids.reshape(rows, width, 1), LAYER_NORM, sources=sources))
+        fields = {U0: width, K: width, U2: 1, WEIGHT_ROWS: 1}
+        uses.append(Use(0, 0, x_ids.reshape(rows, width, 1), NORM, sources=sources, fields=fields))
     if weight_ids is not None:
         use = Use(1, 0, weight_ids.expand(shape), outs=context.out_index())
         use.sources[WEIGHTS] = Source("derived", 1, derive=normalised)

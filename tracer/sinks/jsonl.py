@@ -114,10 +114,10 @@ class JsonlSink:
         self._opened()
         if (step.run, step.step) in self._steps:
             return
-        for trace in step.traces:
-            if trace.graph.fingerprint not in self._graphs:
-                self._append({"type": "graph", **graph_to_json(trace.graph)})
-                self._graphs.add(trace.graph.fingerprint)
+        for graph in [*(t.graph for t in step.traces), *(s.graph for s in step.spreads)]:
+            if graph.fingerprint not in self._graphs:
+                self._append({"type": "graph", **graph_to_json(graph)})
+                self._graphs.add(graph.fingerprint)
         self._append({"type": "step", **step_to_json(step)})
         self._steps.add((step.run, step.step))
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from gradtrace.tracer.errors import SinkError
 from gradtrace.tracer.graph import Component, Edge, Graph, Vertex
+from gradtrace.tracer.spreadtrace import ComponentSpread, ParameterSpread, SpreadTrace
 from gradtrace.tracer.steptrace import (
     BatchTrace,
     ComponentShare,
@@ -96,6 +97,7 @@ def step_to_json(step: StepTrace) -> dict[str, Json]:
         "watched": list(step.watched),
         "notes": list(step.notes),
         "traces": [_trace_to_json(t) for t in step.traces],
+        "spreads": [_spread_to_json(t) for t in step.spreads],
     }
 
 
@@ -113,7 +115,53 @@ def step_from_json(value: dict[str, Json], graphs: dict[str, Graph]) -> StepTrac
         traces=tuple(_trace_from_json(t, graphs) for t in value["traces"]),
         watched=tuple(value["watched"]),
         notes=tuple(value["notes"]),
+        spreads=tuple(_spread_from_json(t, graphs) for t in value.get("spreads", ())),
     )
+
+
+def _spread_to_json(spread: SpreadTrace) -> dict[str, Json]:
+    return {
+        "mode": spread.mode,
+        "batch": spread.batch,
+        "graph": spread.graph.fingerprint,
+        "loss": _number(spread.loss),
+        "non_finite": spread.non_finite,
+        "parameters": [_row(p) for p in spread.parameters],
+        "components": [_row(c) for c in spread.components],
+    }
+
+
+def _spread_from_json(value: dict[str, Json], graphs: dict[str, Graph]) -> SpreadTrace:
+    return SpreadTrace(
+        mode=value["mode"],
+        batch=value["batch"],
+        graph=_graph(value, graphs),
+        loss=float(value["loss"]),
+        non_finite=value["non_finite"],
+        parameters=tuple(
+            ParameterSpread(
+                name, vertex, tuple(shape), live, float(mass), float(total), _optional(part), _optional(entropy)
+            )
+            for name, vertex, shape, live, mass, total, part, entropy in value["parameters"]
+        ),
+        components=tuple(
+            ComponentSpread(
+                name, float(share), float(total), float(own), float(foreign), _optional(coherence), _optional(entropy)
+            )
+            for name, share, total, own, foreign, coherence, entropy in value["components"]
+        ),
+    )
+
+
+def _optional(value: Json) -> float | None:
+    return None if value is None else float(value)
+
+
+def _graph(value: dict[str, Json], graphs: dict[str, Graph]) -> Graph:
+    graph = graphs.get(value["graph"])
+    if graph is None:
+        raise SinkError(f"A step refers to the graph {value['graph']}, of which there is no record before it.")
+    return graph
 
 
 def _trace_to_json(trace: BatchTrace) -> dict[str, Json]:
@@ -134,9 +182,7 @@ def _trace_to_json(trace: BatchTrace) -> dict[str, Json]:
 
 
 def _trace_from_json(value: dict[str, Json], graphs: dict[str, Graph]) -> BatchTrace:
-    graph = graphs.get(value["graph"])
-    if graph is None:
-        raise SinkError(f"A step refers to the graph {value['graph']}, of which there is no record before it.")
+    graph = _graph(value, graphs)
     dominant = np.zeros(len(graph.edges), bool)
     dominant[value["dominant"]] = True
     return BatchTrace(
@@ -196,7 +242,8 @@ def _path(row: list[Json]) -> DominantPath:
 
 
 def _component(row: list[Json]) -> ComponentShare:
-    component, share, mass, traffic, visits, own, foreign, contested, won, flow = row
+    component, share, mass, traffic, visits, own, foreign, contested, won, flow, *begun = row
+    times, time_mass, examples, example_mass = begun or ((), (), (), ())  # older files have none
     return ComponentShare(
         component,
         float(share),
@@ -208,6 +255,10 @@ def _component(row: list[Json]) -> ComponentShare:
         contested,
         won,
         float(flow),
+        tuple(times),
+        tuple(float(m) for m in time_mass),
+        tuple(examples),
+        tuple(float(m) for m in example_mass),
     )
 
 

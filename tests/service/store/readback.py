@@ -10,6 +10,7 @@ from neo4j import Driver
 
 from gradtrace.service.local import ServerInfo
 from gradtrace.tracer.graph import Component, Edge, Graph, Vertex
+from gradtrace.tracer.spreadtrace import ComponentSpread, ParameterSpread, SpreadTrace
 from gradtrace.tracer.steptrace import (
     BatchTrace,
     ComponentShare,
@@ -27,6 +28,7 @@ LABELS = {
 TYPES = {
     *("OFFERS", "PART_OF", "HAS", "BELONGS_TO", "EDGE", "VISITS", "ON", "TAKES", "CROSSES", "IN", "HAS_STEP"),
     *("HAS_TRACE", "DOMINANT", "TOP", "LEFT", "CARRIES", "FOLLOWS", "TOOK", "EPOCH_SHARE", "HAS_EPOCH"),
+    *("SPREAD", "SPREAD_IN"),
 }
 
 
@@ -105,6 +107,7 @@ def steps_of(driver: Driver, run: str) -> list[StepTrace]:
             assert on == fingerprint or t["batch"] != s["batch"]
             traces.append(_trace(driver, t, s, graphs[on]))
         step = StepTrace(run, s["step"], s["epoch"], s["loss"], tuple(traces), tuple(s["watched"]), tuple(s["notes"]))
+        step = replace(step, spreads=tuple(_spreads(driver, s["key"], traces)))
         assert step.non_finite == s["non_finite"]
         made.append(arranged(step))
     return made
@@ -136,7 +139,7 @@ def _trace(driver: Driver, t: dict[str, Any], s: dict[str, Any], graph: Graph) -
     ]
     assert not dominant
     components = [
-        ComponentShare(component=path, **c)
+        ComponentShare(component=path, **{k: tuple(v) if isinstance(v, list) else v for k, v in c.items()})
         for path, c in ask(
             driver, "MATCH (:Trace {key: $key})-[c:CARRIES]->(n:Component) RETURN n.path, properties(c)", key=key
         )
@@ -172,6 +175,47 @@ def _trace(driver: Driver, t: dict[str, Any], s: dict[str, Any], graph: Graph) -
     )
 
 
+def _spreads(driver: Driver, key: str, traces: list[BatchTrace]) -> list[SpreadTrace]:
+    by = {t.batch: t for t in traces}
+    rows = ask(
+        driver,
+        "MATCH (:Step {key: $key})-[x:SPREAD]->(v:Parameter) RETURN properties(x), properties(v) ORDER BY v.idx",
+        key=key,
+    )
+    parts = ask(
+        driver,
+        "MATCH (:Step {key: $key})-[x:SPREAD_IN]->(c:Component) RETURN properties(x), c.path ORDER BY c.path",
+        key=key,
+    )
+    made = []
+    for mode, batch in sorted({(x["mode"], x["batch"]) for x, _ in rows}, key=lambda k: (k[1], k[0])):
+        mine = [(x, v) for x, v in rows if (x["mode"], x["batch"]) == (mode, batch)]
+        within = [(x, path) for x, path in parts if (x["mode"], x["batch"]) == (mode, batch)]
+        parameters = [
+            ParameterSpread(
+                v["name"],
+                v["idx"],
+                tuple(v["shape"]),
+                x["live"],
+                x["mass"],
+                x["abs_sum"],
+                x.get("coherence"),
+                x.get("entropy"),
+            )
+            for x, v in mine
+        ]
+        components = [
+            ComponentSpread(
+                path, x["share"], x["abs_sum"], x["own"], x["foreign"], x.get("coherence"), x.get("entropy")
+            )
+            for x, path in within
+        ]
+        made.append(
+            SpreadTrace(mode, batch, by[batch].graph, by[batch].loss, False, tuple(parameters), tuple(components))
+        )
+    return made
+
+
 def _path(driver: Driver, d: dict[str, Any], p: dict[str, Any]) -> DominantPath:
     visits = ask(driver, "MATCH (:Path {hash: $h})-[x:VISITS]->(v) RETURN v.idx ORDER BY x.pos", h=p["hash"])
     assert visits == p["vertices"]
@@ -196,6 +240,14 @@ def arranged(step: StepTrace) -> StepTrace:
                 routes=tuple(sorted(t.routes, key=lambda r: (r.parameter, r.rank))),
             )
             for t in traces
+        ),
+        spreads=tuple(
+            replace(
+                t,
+                parameters=tuple(sorted(t.parameters, key=lambda p: p.vertex)),
+                components=tuple(sorted(t.components, key=lambda c: c.component)),
+            )
+            for t in sorted(step.spreads, key=lambda t: (t.batch, t.mode))
         ),
     )
 

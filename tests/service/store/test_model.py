@@ -35,7 +35,10 @@ def store_all(server: ServerInfo, steps: list[StepTrace], **options: int) -> int
 
 
 def test_everything_comes_back(clean_store: ServerInfo, driver: Driver) -> None:
-    steps = [step_trace("r", n, epoch=n // 4, watched=("head.p8", "nobody"), **BOTH) for n in (0, 3, 4, 6, 13)]
+    sums = ("entropy", "abs-sum")
+    steps = [
+        step_trace("r", n, epoch=n // 4, watched=("head.p8", "nobody"), spreads=sums, **BOTH) for n in (0, 3, 4, 6, 13)
+    ]
     created = store_all(clean_store, steps)
     assert_whole(driver, "r", steps)
     counts = census(driver)
