@@ -6,3 +6,4 @@ from gradtrace.tracer.sinks.jsonl import read_jsonl as read_jsonl
 from gradtrace.tracer.sinks.memory import MemorySink as MemorySink
 from gradtrace.tracer.sinks.protocol import RUN_STATUSES as RUN_STATUSES
 from gradtrace.tracer.sinks.protocol import Sink as Sink
+from gradtrace.tracer.sinks.several import SeveralSinks as SeveralSinks

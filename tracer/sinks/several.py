@@ -1,0 +1,52 @@
+"""Several sinks as one."""
+
+from __future__ import annotations
+
+from gradtrace.tracer.sinks.protocol import Sink
+from gradtrace.tracer.steptrace import RunRecord, StepTrace
+
+
+class SeveralSinks:
+    """Gives every run and step to all of its sinks, in their order.
+
+    An error of one sink is raised at once; the sinks after it are then not told. `close` closes all, whatever one raises.
+
+    >>> from gradtrace.tracer.sinks import MemorySink
+    >>> SeveralSinks(MemorySink(), MemorySink()).flush()
+    0
+    """
+
+    def __init__(self, *sinks: Sink) -> None:
+        if not sinks:
+            raise ValueError("SeveralSinks needs at least one sink.")
+        self._sinks = sinks
+
+    def open_run(self, run: RunRecord) -> None:
+        """Announce a run to all."""
+        for sink in self._sinks:
+            sink.open_run(run)
+
+    def write(self, step: StepTrace) -> None:
+        """Give all of them one step."""
+        for sink in self._sinks:
+            sink.write(step)
+
+    def close_run(self, run: str, status: str, reason: str | None = None) -> None:
+        """Mark the run in all of them."""
+        for sink in self._sinks:
+            sink.close_run(run, status, reason)
+
+    def flush(self) -> int:
+        """Flush all; the number of steps durable in every one of them."""
+        return min(sink.flush() for sink in self._sinks)
+
+    def close(self) -> None:
+        """Close all; the first error is raised when all have been told."""
+        errors = []
+        for sink in self._sinks:
+            try:
+                sink.close()
+            except Exception as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
