@@ -28,9 +28,11 @@ run: $(stamp) ## train the default workload, trace, store, and print what was se
 	@$(bin)/gradtrace run char-lstm $(ARGS)
 
 test: $(test_stamp) lint ## install what tests need, check style and types, run all tests
+	@.ci/chromium
 	$(bin)/python -m pytest -m 'not full' $(ARGS)
 
 test-full: $(test_stamp) lint ## all tests, the long ones included
+	@.ci/chromium
 	$(bin)/python -m pytest $(ARGS)
 
 lint: $(test_stamp) ## ruff, mypy and the import rules

@@ -29,6 +29,7 @@
     │   ├── BrokerUnreachableError     nothing answers there (CLI exit code 3)
     │   └── BrokerAuthError            it answers, but refuses the credentials
     ├── CheckpointError                a checkpoint cannot be written, or is torn or of another run
+    ├── ReportError                    a report cannot be made: no such run, no traced step, or a package is missing
     └── SpecError                      a workload or a hyperparameter is unknown or of the wrong type
 
 Messages say what came, what was expected and what to do next.
@@ -168,3 +169,7 @@ class CheckpointError(GradtraceError):
 
 class SpecError(GradtraceError):
     """A workload or a hyperparameter is unknown or of the wrong type."""
+
+
+class ReportError(GradtraceError):
+    """A report cannot be made: a run is unknown or has no traced steps, or a package is missing."""

@@ -12,7 +12,7 @@
 // step = { type = "int", unit = "step", about = "Number of the optimizer step." }
 // epoch = { type = "int", unit = "epoch", about = "Number of the pass over the data." }
 // loss = { type = "float", unit = "loss", about = "Loss of the traced batch." }
-// component = { type = "text", about = "Path of the component; what its parts carry counts for it too." }
+// component = { type = "text", about = "Path of the component; what its parts carry counts for it too. <model> is the model itself." }
 // share = { type = "float", unit = "fraction", about = "Mass of the traces that cross it over the mass of all traces." }
 // foreign_share = { type = "float", unit = "fraction", about = "The part of the share that comes from parameters outside the component." }
 // win_rate = { type = "float", unit = "fraction", about = "Of the forks where traces could enter it or pass by, how many they took into it.", null = "there was no such fork" }
@@ -35,7 +35,6 @@ UNWIND range(0, points - 1) AS i
 WITH traced[CASE WHEN points < size(traced) THEN i * (size(traced) - 1) / (points - 1) ELSE i END] AS at
 WITH at.step AS step, at.epoch AS epoch, at.t AS t
 MATCH (t)-[x:CARRIES]->(c:Component)
-WHERE c.depth > 0
 RETURN step, epoch, t.loss AS loss, c.path AS component, x.share AS share,
        CASE WHEN x.mass > 0 THEN x.foreign / x.mass * x.share ELSE 0.0 END AS foreign_share,
        CASE WHEN x.contested > 0 THEN toFloat(x.won) / x.contested END AS win_rate

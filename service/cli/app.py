@@ -25,6 +25,7 @@ COMMANDS = {
     "resume": "Queue cancelled or failed runs again.",
     "ablate": "Block the gradient through components, and see what that costs.",
     "runs": "List the stored runs.",
+    "report": "Write a report on runs: HTML, Markdown or a picture.",
     "query": "Ask a question of the library, or list the questions.",
     "cypher": "Ask the graph database in Cypher (read-only unless told).",
     "db": "Start, stop or look at the embedded database.",

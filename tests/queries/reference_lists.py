@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from gradtrace.tracer.steptrace import BatchTrace, StepTrace
 from tests.queries.reference import ANSWERS as ANSWERS
 from tests.queries.reference import Rows, answers, at, finite, primary, route_of, traced
+from tests.queries.reference_over_time import components_over_time as components_over_time
 from tests.queries.reference_paths import path_stability as path_stability
-from tests.queries.reference_steps import components_over_time as components_over_time
 from tests.queries.worlds import Run
 
 

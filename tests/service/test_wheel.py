@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("tracer", "service", "queries")
-SHIPPED = (".py", ".typed", ".cypher", ".lock")
+SHIPPED = (".py", ".typed", ".cypher", ".lock", ".jinja", ".css", ".js")
 
 
 def run(*arguments: str | Path, cwd: Path | None = None) -> str:
@@ -63,7 +63,7 @@ def test_the_wheel_holds_every_file_that_is_needed_and_no_other(built: Path) -> 
     [wheel] = built.glob("*.whl")
     names = {n for n in zipfile.ZipFile(wheel).namelist() if not n.partition("/")[0].endswith(".dist-info")}
     assert names == wanted()
-    for needed in (".cypher", ".lock", "py.typed"):
+    for needed in (".cypher", ".lock", "py.typed", ".jinja", ".css", ".js"):
         assert any(n.endswith(needed) for n in names)
 
 

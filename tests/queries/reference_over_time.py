@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from gradtrace.tracer.steptrace import BatchTrace, StepTrace, route_text
-from tests.queries.reference import Rows, answers, total_mass, traced
+from tests.queries.reference import Rows, answers, at, route_of, total_mass, traced
 from tests.queries.worlds import Run
 
 
@@ -31,7 +31,6 @@ def components_over_time(runs: Mapping[str, Run], run: str, mode: str, batch: st
         }
         for step, trace in spread(traced(runs.get(run), mode, batch), points)
         for c in sorted(trace.components, key=lambda c: c.component)
-        if trace.graph.component_by_path[c.component].depth > 0
     ]
 
 
@@ -81,3 +80,34 @@ def routes_over_time(
         for r in sorted(trace.routes, key=lambda r: r.rank)
         if r.parameter == parameter and r.rank <= limit
     ]
+
+
+@answers("parameters-at-step")
+def parameters_at_step(runs: Mapping[str, Run], run: str, mode: str, batch: str, step: int, limit: int) -> Rows:
+    rows: Rows = []
+    for t in at(runs, run, mode, batch, step):
+        total = total_mass(t)
+        for p in t.parameters:
+            d = p.strongest
+            rows.append(
+                {
+                    "parameter": p.parameter,
+                    "shape": list(p.shape),
+                    "live": p.traffic,
+                    "dead": p.dead,
+                    "unread": p.unread,
+                    "non_finite": p.non_finite,
+                    "mass": float(p.mass),
+                    "share": p.mass / total if total else 0.0,
+                    "route": route_text(route_of(t.graph, d)) if d else None,
+                    "length": len(d.vertices) if d else None,
+                    "scalar": d.scalar if d else None,
+                    "strongest": d.mass if d else None,
+                    "margin": d.margin if d else None,
+                    "concentration": d.concentration if d else None,
+                    "example": d.example if d else None,
+                    "time": d.time if d else None,
+                }
+            )
+    rows.sort(key=lambda r: (-r["mass"], r["parameter"]))
+    return rows[:limit]
