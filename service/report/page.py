@@ -173,7 +173,7 @@ def _digest(text: str) -> str:
 
 @cache
 def _part(name: str) -> str:
-    return (files("gradtrace.service.report") / "page" / name).read_text(encoding="utf-8").strip()
+    return (files("gradtrace.service.report") / "templates" / name).read_text(encoding="utf-8").strip()
 
 
 @cache
