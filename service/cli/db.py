@@ -1,4 +1,4 @@
-"""`gradtrace db start|stop|status`."""
+"""`gradtrace db start|stop|status`; `check` and `prune` are beside it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gradtrace.service.cli.check import check
 from gradtrace.service.cli.output import format_option, write_rows
 from gradtrace.service.cli.prune import prune
 
@@ -17,17 +18,19 @@ COLUMNS = ("server", "state", "address", "user", "version", "pid", "data", "clie
 
 @click.group("db")
 def command() -> None:
-    """Start, stop or look at the embedded Neo4j; prune what is stored. Other commands start it when they need it.
+    """Start, stop or look at the embedded Neo4j; check or prune what is stored. Other commands start it when they need it.
 
     \b
     Examples:
       gradtrace db start
       gradtrace db status --format json
       gradtrace db stop
+      gradtrace db check
       gradtrace db prune --older-than 30 --keep-every 100 --dry-run
     """
 
 
+command.add_command(check)
 command.add_command(prune)
 
 

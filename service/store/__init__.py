@@ -1,5 +1,7 @@
 """The store: steps into Neo4j, exactly once each."""
 
+from gradtrace.service.store.check import Checked as Checked
+from gradtrace.service.store.check import check_rollups as check_rollups
 from gradtrace.service.store.connect import Store as Store
 from gradtrace.service.store.connect import connect as connect
 from gradtrace.service.store.prune import Pruned as Pruned

@@ -125,21 +125,40 @@ def rebuild_rollups(driver: Driver, run: str, database: str | None = "neo4j") ->
 
 
 def _rebuild(tx: ManagedTransaction, run: str) -> None:
+    if pruned := lock_run(tx, run):
+        raise StoreError(
+            f"The rollups of run {run!r} cannot be made anew: {pruned} of its steps were pruned, and only the "
+            "rollups still hold what these add up to. They stay as they are."
+        )
+    replace_rollups(tx, run, stored_totals(tx, run))
+
+
+def lock_run(tx: ManagedTransaction, run: str) -> int:
+    """Keep every writer of a run waiting until this transaction ends; how many of its steps were pruned.
+
+    Raises:
+        StoreError: there is no such run.
+    """
     locked = tx.run(_LOCK, run=run, token=secrets.token_hex(8)).single()
     if locked is None:
         raise StoreError(f"The store holds no run {run!r}; `gradtrace runs` lists those it holds.")
-    if locked["pruned"]:
-        raise StoreError(
-            f"The rollups of run {run!r} cannot be made anew: {locked['pruned']} of its steps were pruned, and only the "
-            "rollups still hold what these add up to. They stay as they are."
-        )
-    for statement in _FORGET:
-        tx.run(statement, run=run).consume()
+    return int(locked["pruned"])
+
+
+def stored_totals(tx: ManagedTransaction, run: str) -> Totals:
+    """What the steps of a run that have their detail add up to, read in pages."""
     totals, after = Totals(), -(2**62)
     while page := list(tx.run(_READ_STEPS, run=run, after=after, page=_PAGE)):
         for record in page:
             _take(totals, run, record)
         after = page[-1]["step"]
+    return totals
+
+
+def replace_rollups(tx: ManagedTransaction, run: str, totals: Totals) -> None:
+    """Put `totals` in the place of the rollups of a run."""
+    for statement in _FORGET:
+        tx.run(statement, run=run).consume()
     if totals.steps:
         _add(tx, totals)
 
@@ -157,11 +176,12 @@ def _take(totals: Totals, run: str, record: Any) -> None:
     whole = math.fsum(m for m in record["masses"] if math.isfinite(m))
     for key, share, visits, mass, *rest in record["carries"]:
         totals.add_share(head, epoch, key, share, visits, (mass, whole, *rest))
-    arrays = {name: _array(name, record[name]) for name in EPOCH_ARRAYS}
+    arrays = {name: epoch_array(name, record[name]) for name in EPOCH_ARRAYS}
     totals.add_arrays(head, epoch, record["graph"], step, record["loss"], record["non_finite"], arrays)
 
 
-def _array(name: str, values: list[float]) -> np.ndarray:
+def epoch_array(name: str, values: list[float]) -> np.ndarray:
+    """An array of an epoch or a trace as it came from the store."""
     return np.array(values, np.int64 if name == "traffic" else np.float64)
 
 
@@ -230,7 +250,7 @@ def _epoch(
             row[column] += held[column]
         row["loss"] += held["loss"] * held["finite_losses"] if held["finite_losses"] else 0.0
         row["first"], row["last"] = min(row["first"], held["first"]), max(row["last"], held["last"])
-        total.merge({a: _array(a, held[a]) for a in EPOCH_ARRAYS})
+        total.merge({a: epoch_array(a, held[a]) for a in EPOCH_ARRAYS})
     row["loss"] = row["loss"] / row["finite_losses"] if row["finite_losses"] else math.nan
     return row | {a: total.arrays[a].tolist() for a in EPOCH_ARRAYS}
 

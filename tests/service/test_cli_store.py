@@ -178,6 +178,19 @@ def test_the_password_is_nowhere_to_be_seen(neo4j_server: ServerInfo, env: dict[
         assert neo4j_server.password not in done.stdout + done.stderr
 
 
+def test_check_finds_sums_that_are_not_true_and_makes_them_anew(env: dict[str, str], run: str) -> None:
+    [row] = rows("db", "check", "--run", run, env=env)
+    assert (row["steps"], row["pruned"], row["rollups"], row["wrong"]) == (6, 0, "true", 0)
+    change = "MATCH (:Run {id: $run})-[e:EPOCH_SHARE]->() WITH e LIMIT 1 SET e.traffic = e.traffic + 1"
+    ok(gradtrace("cypher", "--write", change, "-p", f"run={run}", env=env))
+    done = gradtrace("db", "check", "--run", run, "--format", "json", env=env)
+    assert done.returncode == 1 and "of 1 of 1 runs are not what their steps add up to" in done.stderr
+    [row] = json.loads(done.stdout)
+    assert (row["rollups"], row["wrong"]) == ("wrong", 1) and "traffic" in row["example"]
+    assert [r["rollups"] for r in rows("db", "check", "--run", run, "--rebuild", env=env)] == ["rebuilt"]
+    assert [r["rollups"] for r in rows("db", "check", "--run", run, env=env)] == ["true"]
+
+
 def test_status_of_a_given_server(env: dict[str, str], neo4j_server: ServerInfo) -> None:
     [row] = rows("db", "status", env=env)
     assert (row["server"], row["state"], row["address"]) == ("given", "running", neo4j_server.uri)

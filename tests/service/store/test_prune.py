@@ -10,7 +10,7 @@ import pytest
 from neo4j import Driver
 
 from gradtrace.service.local import ServerInfo
-from gradtrace.service.store import Neo4jSink, PrunePolicy, prune, rebuild_rollups
+from gradtrace.service.store import Neo4jSink, PrunePolicy, check_rollups, prune, rebuild_rollups
 from gradtrace.tracer.errors import SpecError, StoreError
 from gradtrace.tracer.steptrace import StepTrace
 from tests.service.cli import environment, gradtrace, ok, refused
@@ -97,6 +97,11 @@ def test_a_rebuild_after_it_is_refused(clean_store: ServerInfo, driver: Driver) 
     with pytest.raises(StoreError, match="2 of its steps were pruned, and only the rollups still hold"):
         rebuild_rollups(driver, "r")
     assert held(driver, "r") == sums
+    found = check_rollups(driver, "r", rebuild=True)  # what can still be told is that nothing is missing
+    assert (found.state, found.wrong, found.steps, found.pruned) == ("plausible", 0, 4, 2), found.examples
+    ask(driver, "MATCH (:Run {id: 'r'})-[e:EPOCH_SHARE]->() WITH e LIMIT 1 SET e.traffic = -1")
+    damaged = held(driver, "r")
+    assert (check_rollups(driver, "r", rebuild=True).state, held(driver, "r")) == ("wrong", damaged)
     rebuild_rollups(driver, "s")
     assert_true(driver, "s", steps_of("s", 2))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from neo4j import Driver
 
 from gradtrace.service.local import ServerInfo
-from gradtrace.service.store import Neo4jSink, rebuild_rollups
+from gradtrace.service.store import Neo4jSink, check_rollups, rebuild_rollups
 from gradtrace.service.store.keys import route_hash
 from gradtrace.tracer.errors import StoreError
 from gradtrace.tracer.steptrace import StepTrace
@@ -138,6 +139,9 @@ def test_kept_is_true_and_rebuilt_equals_kept(clean_store: ServerInfo, driver: D
     write(clean_store, steps[:9], batch_steps)  # out of order, and two of them a second time
     assert_true(driver, "r", steps)
     before = held(driver, "r")
+    found = check_rollups(driver, "r", rebuild=True)
+    assert (found.state, found.wrong, found.steps, found.pruned) == ("true", 0, 15, 0), found.examples
+    assert held(driver, "r") == before  # what is true is not written again
     rebuild_rollups(driver, "r")
     assert_true(driver, "r", steps)
     after = held(driver, "r")
@@ -147,21 +151,36 @@ def test_kept_is_true_and_rebuilt_equals_kept(clean_store: ServerInfo, driver: D
         assert all(kept[key]["key"] == rebuilt[key]["key"] for key in kept)
 
 
-def test_a_rebuild_repairs(clean_store: ServerInfo, driver: Driver) -> None:
+def test_tampering_is_found_and_repaired(clean_store: ServerInfo, driver: Driver) -> None:
     steps = [step_trace("r", n, novelty=0.3) for n in range(4)]
     write(clean_store, steps, 10)
-    for damage in (
-        "MATCH ()-[f:FOLLOWS]->() WITH f LIMIT 2 DELETE f",
-        "MATCH ()-[t:TOOK]->() WITH t LIMIT 2 SET t.traffic = t.traffic + 1",
-        "MATCH ()-[e:EPOCH_SHARE]->() SET e.won = e.won + 1",
-        "MATCH (e:Epoch) SET e.flow = [x IN e.flow | x * 2]",
-        "MATCH (r:Run) SET r.steps = 77",
+    for damage, wrong, words in (
+        ("MATCH ()-[f:FOLLOWS]->() WITH f LIMIT 2 DELETE f", 2, "^path followed greedy/training/.* is missing$"),
+        (
+            "MATCH ()-[t:TOOK]->() WITH t LIMIT 2 SET t.traffic = t.traffic + 1",
+            2,
+            "^route taken .*: traffic .* is true$",
+        ),
+        ("MATCH ()-[e:EPOCH_SHARE]->() WHERE e.won > 0 WITH e LIMIT 1 SET e.won = e.won + 1", 1, "^share .*: won "),
+        ("MATCH (e:Epoch) SET e.flow = [x IN e.flow | x * 1.0001]", 1, "^epoch 0/greedy/training/.*: flow of"),
+        ("MATCH (r:Run) SET r.steps = 77", 1, "^the run's steps: 77 is kept, 4 is true$"),
+        (
+            "MATCH (r:Run)-[x:TOOK]->(n) WITH * LIMIT 1 SET x.parameter = 'none'",
+            2,
+            "is kept, and no step has it|is missing",
+        ),
     ):
         ask(driver, damage)
         with pytest.raises(AssertionError):
             assert_true(driver, "r", steps)
-        rebuild_rollups(driver, "r")
+        found = check_rollups(driver, "r")
+        assert (found.state, found.wrong) == ("wrong", wrong), (damage, found.examples)
+        assert re.search(words, found.examples[0]), found.examples
+        with pytest.raises(AssertionError):
+            assert_true(driver, "r", steps)  # looking changes nothing
+        assert check_rollups(driver, "r", rebuild=True).state == "rebuilt"
         assert_true(driver, "r", steps)
+        assert check_rollups(driver, "r").state == "true"
     write(clean_store, [step_trace("r", 9, novelty=0.3)], 10)  # and it goes on from there
     assert_true(driver, "r", [*steps, step_trace("r", 9, novelty=0.3)])
 
@@ -182,3 +201,5 @@ def test_other_runs_stay_as_they_are(clean_store: ServerInfo, driver: Driver) ->
 def test_an_unknown_run_is_told(clean_store: ServerInfo, driver: Driver) -> None:
     with pytest.raises(StoreError, match="holds no run 'nobody'"):
         rebuild_rollups(driver, "nobody")
+    with pytest.raises(StoreError, match="holds no run 'nobody'"):
+        check_rollups(driver, "nobody")
