@@ -39,7 +39,11 @@ UNWIND range(0, points - 1) AS i
 WITH traced[CASE WHEN points < size(traced) THEN i * (size(traced) - 1) / (points - 1) ELSE i END] AS at
 WITH at.step AS step, at.epoch AS epoch, at.t AS t
 MATCH (t)-[x:TOP {parameter: $parameter}]->(r:Route)
+// All rows of the parameter, "other" among them, add up to the whole.
+WITH step, epoch, sum(x.mass) AS total, collect({x: x, r: r}) AS rows
+UNWIND rows AS row
+WITH step, epoch, total, row.x AS x, row.r AS r
 WHERE x.rank <= $limit
-RETURN step, epoch, x.rank AS rank, r.text AS route, coalesce(r.components, []) AS tokens, x.share AS share,
-       x.mass AS mass, x.traffic AS traffic
+RETURN step, epoch, x.rank AS rank, r.text AS route, coalesce(r.components, []) AS tokens,
+       CASE WHEN total > 0 THEN x.mass / total ELSE 0.0 END AS share, x.mass AS mass, x.traffic AS traffic
 ORDER BY step, rank

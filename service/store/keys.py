@@ -66,18 +66,10 @@ def epoch_key(run: str, epoch: int, mode: str, batch: str, fingerprint: str) -> 
     return f"{run}:{epoch}:{mode}:{batch}:{fingerprint}"
 
 
-def crossings(route: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Which components a route crosses: path → (position of the first crossing token, number of crossing tokens).
+def crossed(route: Sequence[str]) -> set[str]:
+    """Components that a route crosses; crossing a part is crossing the whole.
 
-    Positions count component tokens from 0; parentheses do not count. Crossing a part is crossing the whole.
-
-    >>> crossings(("embed", "(", "lstm.l0.carry", "lstm.l0.cell", ")+", "head+"))["lstm.l0"]
-    (1, 2)
+    >>> sorted(crossed(("embed", "(", "lstm.carry", "lstm.cell", ")+", "embed+")))
+    ['<model>', 'embed', 'lstm', 'lstm.carry', 'lstm.cell']
     """
-    found: dict[str, tuple[int, int]] = {}
-    components = [token.removesuffix("+") for token in route if token not in ("(", ")+")]
-    for position, path in enumerate(components):
-        for line in ancestors(path):
-            first, count = found.get(line, (position, 0))
-            found[line] = (first, count + 1)
-    return found
+    return {line for token in route if token not in ("(", ")+") for line in ancestors(token.removesuffix("+"))}

@@ -168,7 +168,7 @@ def _trace(rows: StepRows, step: StepTrace, trace: BatchTrace, first: BatchTrace
         if p.strongest is not None:
             rows.dominant.append(_dominant(rows, graph, at, p, p.strongest, p.parameter in names))
     for r in trace.routes:
-        rows.top.append([rows.routes(route_hash(r.route)), at, r.parameter, r.traffic, r.mass, r.share, r.rank])
+        rows.top.append([rows.routes(route_hash(r.route)), at, r.parameter, r.traffic, r.mass, r.rank])
     return {
         "graph": rows.graphs(graph.fingerprint),
         "properties": {

@@ -28,8 +28,10 @@ from gradtrace.tracer.steptrace import RunRecord, StepTrace
 
 log = logging.getLogger(__name__)
 
-_LINGER_SECONDS = 0.25
-_BATCH_BYTES = 4 * 2**20
+_BATCH_STEPS = 64
+_BATCH_BYTES = 8 * 2**20
+_QUEUE_STEPS = 256
+_LINGER_SECONDS = 2.0
 
 
 class Neo4jSink:
@@ -42,10 +44,12 @@ class Neo4jSink:
     Args:
         uri, user, password: where the store is.
         database: name of the database; None for the one that the server gives this user.
-        batch_steps: most steps of one transaction.
+        batch_steps: most steps of one transaction. What steps share, and what is summed over them, is looked up and
+            written once a transaction, so that large ones cost less a step.
         batch_bytes: most bytes of one transaction, about; one step always fits.
         queue_steps: most steps that wait; a full queue makes `write` wait (`on_full="block"`) or fail (`"raise"`).
         queue_timeout: seconds after which a waiting `write` fails.
+        linger_seconds: how long a transaction that is not full waits for more steps; `flush` does not wait.
         retry_seconds: how long a transaction is tried again while the store is away or busy.
 
     Attributes:
@@ -67,32 +71,34 @@ class Neo4jSink:
         password: str,
         *,
         database: str | None = "neo4j",
-        batch_steps: int = 10,
+        batch_steps: int = _BATCH_STEPS,
         batch_bytes: int = _BATCH_BYTES,
-        queue_steps: int = 64,
+        queue_steps: int = _QUEUE_STEPS,
         queue_timeout: float = 120.0,
+        linger_seconds: float = _LINGER_SECONDS,
         on_full: Literal["block", "raise"] = "block",
         retry_seconds: float = RETRY_SECONDS,
     ) -> None:
-        _check_options(batch_steps, batch_bytes, queue_steps, queue_timeout, on_full)
+        _check_options(batch_steps, batch_bytes, queue_steps, queue_timeout, linger_seconds, on_full)
         store = open_store(uri, user, password, database, retry_seconds=retry_seconds)
-        self._set_up(store, True, batch_steps, batch_bytes, queue_steps, queue_timeout, on_full)
+        self._set_up(store, True, batch_steps, batch_bytes, queue_steps, queue_timeout, linger_seconds, on_full)
 
     @classmethod
     def on(
         cls,
         store: Store,
         *,
-        batch_steps: int = 10,
+        batch_steps: int = _BATCH_STEPS,
         batch_bytes: int = _BATCH_BYTES,
-        queue_steps: int = 64,
+        queue_steps: int = _QUEUE_STEPS,
         queue_timeout: float = 120.0,
+        linger_seconds: float = _LINGER_SECONDS,
         on_full: Literal["block", "raise"] = "block",
     ) -> Neo4jSink:
         """A sink on a store that is connected already (`connect()`), and that stays open when the sink is closed."""
-        _check_options(batch_steps, batch_bytes, queue_steps, queue_timeout, on_full)
+        _check_options(batch_steps, batch_bytes, queue_steps, queue_timeout, linger_seconds, on_full)
         sink = cls.__new__(cls)
-        sink._set_up(store, False, batch_steps, batch_bytes, queue_steps, queue_timeout, on_full)
+        sink._set_up(store, False, batch_steps, batch_bytes, queue_steps, queue_timeout, linger_seconds, on_full)
         return sink
 
     def _set_up(
@@ -103,6 +109,7 @@ class Neo4jSink:
         batch_bytes: int,
         queue_steps: int,
         queue_timeout: float,
+        linger_seconds: float,
         on_full: str,
     ) -> None:
         self.refused: list[tuple[StepTrace, GradtraceError]] = []
@@ -110,6 +117,7 @@ class Neo4jSink:
         self._writer = BatchWriter(store)
         self._batch_steps, self._batch_bytes = batch_steps, batch_bytes
         self._queue_steps, self._queue_timeout, self._on_full = queue_steps, queue_timeout, on_full
+        self._linger_seconds = linger_seconds
         self._runs: set[str] = set()
         self._fences: dict[str, int] = {}
         self._durable: dict[str, set[int]] = {}
@@ -296,8 +304,7 @@ class Neo4jSink:
                     self._changed.wait()
                 if self._closed:
                     return
-                if len(self._waiting) < self._batch_steps and not self._urgent:
-                    self._changed.wait_for(self._batch_is_due, _LINGER_SECONDS)
+                self._changed.wait_for(self._batch_is_due, self._linger_seconds)
                 held = list(self._waiting)
                 fences = dict(self._fences)
             count = slices([weight for _, weight, _ in held], self._batch_steps, self._batch_bytes)
@@ -306,7 +313,9 @@ class Neo4jSink:
                 self._write(batch, fences)
 
     def _batch_is_due(self) -> bool:
-        return self._closed or bool(self._urgent) or len(self._waiting) >= self._batch_steps
+        if self._closed or self._urgent or len(self._waiting) >= min(self._batch_steps, self._queue_steps):
+            return True
+        return sum(weight for _, weight, _ in self._waiting) >= self._batch_bytes
 
     def _write(self, batch: list[StepTrace], fences: dict[str, int]) -> None:
         try:
@@ -366,11 +375,14 @@ class Neo4jSink:
             self.close(discard=True)
 
 
-def _check_options(batch_steps: int, batch_bytes: int, queue_steps: int, queue_timeout: float, on_full: str) -> None:
+def _check_options(
+    batch_steps: int, batch_bytes: int, queue_steps: int, queue_timeout: float, linger_seconds: float, on_full: str
+) -> None:
     for name, value in (("batch_steps", batch_steps), ("batch_bytes", batch_bytes), ("queue_steps", queue_steps)):
         if value < 1:
             raise ValueError(f"{name} is {value}; it must be at least 1.")
-    if queue_timeout < 0:
-        raise ValueError(f"queue_timeout is {queue_timeout}; it must not be negative.")
+    for name, seconds in (("queue_timeout", queue_timeout), ("linger_seconds", linger_seconds)):
+        if not seconds >= 0:
+            raise ValueError(f"{name} is {seconds}; it must not be negative.")
     if on_full not in ("block", "raise"):
         raise ValueError(f"on_full is {on_full!r}; it is 'block' or 'raise'.")

@@ -87,7 +87,7 @@ _SPREAD_IN = _linked(
     ("mode", "batch", "share", "abs_sum", "own", "foreign", "coherence", "entropy"),
     "Step",
 )
-_TOP = _linked("Route", "hash", "TOP", ("parameter", "traffic", "mass", "share", "rank"))
+_TOP = _linked("Route", "hash", "TOP", ("parameter", "traffic", "mass", "rank"))
 _DOMINANT = _linked(
     "Path",
     "hash",

@@ -14,7 +14,7 @@ from typing import Any
 
 from neo4j import ManagedTransaction
 
-from gradtrace.service.store.keys import OTHER_ROUTE, component_key, crossings, path_hash, route_hash, vertex_key
+from gradtrace.service.store.keys import OTHER_ROUTE, component_key, crossed, path_hash, route_hash, vertex_key
 from gradtrace.service.store.routes import route_of
 from gradtrace.service.store.rows import Keys
 from gradtrace.tracer.errors import StoreIntegrityError
@@ -84,9 +84,9 @@ UNWIND range(0, size($components) - 1) AS i MATCH (c:Component {key: $components
 WITH c ORDER BY i WITH collect(c) AS cs WHERE size(cs) = size($components)
 UNWIND $rows AS r
 MATCH (n:Route {hash: r[0]})
-UNWIND r[1] AS x
-WITH n, x, cs[x[0]] AS c
-CREATE (n)-[:CROSSES {first: x[1], count: x[2]}]->(c)
+UNWIND r[1] AS place
+WITH n, cs[place] AS c
+CREATE (n)-[:CROSSES]->(c)
 """
 _MERGE_PATHS = """
 UNWIND $rows AS r
@@ -264,16 +264,16 @@ def _graph(writer: _Writer, graph: Graph, token: str) -> None:
 def _routes(writer: _Writer, need: Structure, token: str) -> None:
     """Routes are shared by architectures: the crossings of one are there if the first of its components is crossed."""
     wanted = sorted(need.routes)
-    crossed, rows = [], []
+    targets, rows = [], []
     for key, architecture in wanted:
         route = need.routes[key, architecture]
-        found = {component_key(architecture, c): place for c, place in crossings(route or ()).items()}
-        crossed.append(found)
+        found = sorted(component_key(architecture, c) for c in crossed(route or ()))
+        targets.append(found)
         text = OTHER_ROUTE if route is None else route_text(route)
-        rows.append([key, list(route or ()), text, min(found, default=None)])
+        rows.append([key, list(route or ()), text, found[0] if found else None])
     mine = writer.create("routes", None, _MERGE_ROUTES, rows=rows, token=token)
     components = Keys()
-    new = [[wanted[i][0], [[components(c), *crossed[i][c]] for c in sorted(crossed[i])]] for i in sorted(mine)]
+    new = [[wanted[i][0], [components(c) for c in targets[i]]] for i in sorted(mine)]
     expected = sum(len(parts) for _, parts in new)
     if expected:
         names = components.all

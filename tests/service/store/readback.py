@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -150,7 +151,7 @@ def _trace(driver: Driver, t: dict[str, Any], s: dict[str, Any], graph: Graph) -
             None if r["hash"] == "other" else tuple(r["components"]),
             x["traffic"],
             x["mass"],
-            x["share"],
+            0.0,
             x["rank"],
         )
         for x, r in ask(
@@ -170,7 +171,7 @@ def _trace(driver: Driver, t: dict[str, Any], s: dict[str, Any], graph: Graph) -
         non_finite=t["non_finite"],
         parameters=tuple(parameters),
         components=tuple(components),
-        routes=tuple(routes),
+        routes=with_shares(tuple(routes)),
         consistent=t["consistent"],
     )
 
@@ -227,6 +228,15 @@ def _path(driver: Driver, d: dict[str, Any], p: dict[str, Any]) -> DominantPath:
     )
 
 
+def with_shares(routes: tuple[RouteShare, ...]) -> tuple[RouteShare, ...]:
+    """The rows with shares made from their masses: a parameter's rows, "other" among them, add up to the whole."""
+    total = {name: math.fsum(r.mass for r in routes if r.parameter == name) for name in {r.parameter for r in routes}}
+    whole = [total[r.parameter] for r in routes]
+    return tuple(
+        replace(r, share=r.mass / all_of_it if all_of_it else 0.0) for r, all_of_it in zip(routes, whole, strict=True)
+    )
+
+
 def arranged(step: StepTrace) -> StepTrace:
     """`step` with its traces and their rows in an order of their own, so that two can be compared."""
     traces = sorted(step.traces, key=lambda t: (t.batch, t.mode))
@@ -253,9 +263,12 @@ def arranged(step: StepTrace) -> StepTrace:
 
 
 def as_stored(step: StepTrace) -> StepTrace:
-    """`arranged`, without the path arrays that the store leaves out: beyond the 8 strongest and the watched."""
+    """`arranged`, without what the store leaves out: path arrays beyond the 8 strongest and the watched, routes' shares."""
     made = []
     for t in step.traces:
+        routes = with_shares(t.routes)
+        for sent, derived in zip(t.routes, routes, strict=True):
+            assert math.isclose(sent.share, derived.share, rel_tol=1e-9, abs_tol=1e-12)  # left out, not lost
         live = [p for p in t.parameters if p.strongest is not None]
         kept = {p.parameter for p in sorted(live, key=lambda p: -p.mass)[:8]} | set(step.watched)
         rows = [
@@ -264,7 +277,7 @@ def as_stored(step: StepTrace) -> StepTrace:
             else replace(p, strongest=replace(p.strongest, index=(), weight=(), gradient=()))
             for p in t.parameters
         ]
-        made.append(replace(t, parameters=tuple(rows)))
+        made.append(replace(t, parameters=tuple(rows), routes=routes))
     return arranged(replace(step, traces=tuple(made)))
 
 

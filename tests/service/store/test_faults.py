@@ -157,7 +157,10 @@ def test_malformed_steps_are_refused_at_once(clean_store: ServerInfo) -> None:
         sink.flush()
 
 
-@pytest.mark.parametrize("wrong", [{"batch_steps": 0}, {"queue_steps": 0}, {"queue_timeout": -1}, {"on_full": "drop"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"batch_steps": 0}, {"queue_steps": 0}, {"queue_timeout": -1}, {"linger_seconds": -1}, {"on_full": "drop"}],
+)
 def test_options_are_checked_first(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Neo4jSink("bolt://127.0.0.1:1", "neo4j", "x", **wrong)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from neo4j import Driver
 
 from gradtrace.service.local import ServerInfo
 from gradtrace.service.store import Neo4jSink
-from gradtrace.service.store.keys import crossings, route_hash
+from gradtrace.service.store.keys import crossed, route_hash
 from gradtrace.service.store.routes import route_of
 from gradtrace.tracer.component_names import ancestors
 from gradtrace.tracer.graph import Edge, Graph, Vertex, components_from_paths
@@ -79,21 +79,19 @@ def test_paths_routes_and_crossings(clean_store: ServerInfo, driver: Driver) -> 
         assert text == route_text(tuple(components)) and key == route_hash(components)
     routes = {r.route for s in steps for t in s.traces for r in t.routes} | {tuple(row[2]) for row in rows}
     held = {
-        None if key == "other" else tuple(components): {path: (first, count) for path, first, count in crossed}
-        for key, components, crossed in ask(
+        None if key == "other" else tuple(components): sorted(paths)
+        for key, components, paths in ask(
             driver,
-            "MATCH (r:Route) RETURN r.hash, r.components, "
-            "COLLECT { MATCH (r)-[x:CROSSES]->(c:Component) RETURN [c.path, x.first, x.count] }",
+            "MATCH (r:Route) RETURN r.hash, r.components, COLLECT { MATCH (r)-[:CROSSES]->(c:Component) RETURN c.path }",
         )
     }
-    assert held == {route: crossings(route or ()) for route in routes}
+    assert held == {route: sorted(crossed(route or ())) for route in routes}
 
 
-def test_crossings_count_the_whole_with_its_parts() -> None:
-    route = ("a.b+", "(", "a.c", "d", ")+", "<model>")
-    found = crossings(route)
-    assert found == {"a.b": (0, 1), "a": (0, 2), "<model>": (0, 4), "a.c": (1, 1), "d": (2, 1)}
-    assert all(set(ancestors(path)) <= set(found) for path in found)
+def test_crossing_a_part_is_crossing_the_whole() -> None:
+    found = crossed(("a.b+", "(", "a.c", "d", ")+", "<model>"))
+    assert found == {"a.b", "a", "<model>", "a.c", "d"}
+    assert all(set(ancestors(path)) <= found for path in found)
 
 
 @pytest.mark.parametrize(
