@@ -30,7 +30,8 @@ def check_sink(text: str) -> None:
     kind, _, path = text.partition(":")
     if kind != "jsonl" or not path:
         raise SpecError(f"--sink {text!r} is not known. Say store, memory, or jsonl:PATH (jsonl:traces.jsonl).")
-    if Path(path).is_dir() or not Path(path).absolute().parent.is_dir():
+    file = Path(path)
+    if (file.exists() and not file.is_file()) or not file.absolute().parent.is_dir():
         raise SpecError(f"--sink {text!r}: {path} can be no file. Name one in a folder that exists.")
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import math
+import resource
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 
@@ -176,3 +180,45 @@ def test_same_tells_differences() -> None:
     assert not same(trace, BatchTrace(**(values | {"graph": make_graph(41)})))
     step: StepTrace = step_trace("r", 0)
     assert not same(step, step_trace("r", 1))
+
+
+@contextmanager
+def files_no_larger_than(size: int) -> Iterator[None]:
+    """Let the system refuse writes beyond a size, as a full disk would."""
+    old, before = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        signal.signal(signal.SIGXFSZ, before)
+
+
+def test_a_full_disk_leaves_whole_steps_and_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "steps.jsonl"
+    steps = [step_trace("r", n) for n in range(12)]
+    with JsonlSink(path) as sink:
+        sink.open_run(run_record("r"))
+        sink.write(steps[0])
+        room = 3 * path.stat().st_size
+        with (
+            files_no_larger_than(room),
+            pytest.raises(SinkError, match=r"steps\.jsonl: File too large\. It holds ") as told,
+        ):
+            for step in steps[1:]:
+                sink.write(step)
+        kept = list(read_jsonl(path).steps)
+        assert f"It holds {len(kept)} whole steps. Free some space" in str(told.value)
+        assert 1 <= len(kept) < len(steps)
+        assert read_jsonl(path).torn == 0 and path.stat().st_size <= room
+        for step in steps:  # there is room again: everything can be sent once more
+            sink.write(step)
+    found = read_jsonl(path)
+    assert list(found.steps) == [("r", n) for n in range(12)]
+    assert all(same(found.steps[("r", n)], steps[n]) for n in range(12))
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    for path in (Path("/dev/null"), tmp_path):
+        with pytest.raises(SinkError, match="is no regular file"):
+            JsonlSink(path)

@@ -7,11 +7,13 @@ aside in a file of its own, and a reader leaves it out and says so.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -91,10 +93,12 @@ class JsonlSink:
         self._runs: set[str] = set()
         self._graphs: set[str] = set()
         self._steps: set[tuple[str, int]] = set()
+        if self.path.exists() and not self.path.is_file():  # a device or a pipe can be read without an end
+            raise SinkError(f"{self.path} is no regular file. Name a file for the steps.")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
             self._resume()
-        self._file: BinaryIO | None = self.path.open("ab")
+        self._file: FileIO | None = self.path.open("ab", buffering=0)
 
     def __enter__(self) -> JsonlSink:
         return self
@@ -129,26 +133,45 @@ class JsonlSink:
 
     def flush(self) -> int:
         """Bring everything to the disk; the number of steps in the file."""
-        file = self._opened()
-        file.flush()
-        os.fsync(file.fileno())
+        try:
+            os.fsync(self._opened().fileno())
+        except OSError as error:
+            raise self._failed(error) from error
         return len(self._steps)
 
     def close(self) -> None:
         """Flush and close the file."""
         if self._file is not None:
-            self.flush()
-            self._file.close()
-            self._file = None
+            try:
+                self.flush()
+            finally:
+                self._file.close()
+                self._file = None
 
-    def _opened(self) -> BinaryIO:
+    def _opened(self) -> FileIO:
         if self._file is None:
             raise SinkClosedError(f"The JsonlSink of {self.path.name} was closed; open a new one to append to it.")
         return self._file
 
     def _append(self, record: dict[str, Any]) -> None:
         line = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        self._opened().write(line.encode() + b"\n")
+        file, rest = self._opened(), memoryview(line.encode() + b"\n")
+        whole = os.fstat(file.fileno()).st_size
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+        except BaseException as error:  # a full disk, or Ctrl-C in the middle
+            with contextlib.suppress(OSError):
+                file.truncate(whole)  # the file goes on to end with a whole line, and the step may be written again
+            if isinstance(error, OSError):
+                raise self._failed(error) from error
+            raise
+
+    def _failed(self, error: OSError) -> SinkError:
+        return SinkError(
+            f"Cannot write {self.path}: {error.strerror or error}. It holds {len(self._steps)} whole steps. Free some space or "
+            f"name a file elsewhere."
+        )
 
     def _resume(self) -> None:
         """Learn what the file holds, and move a torn last line out of it."""
