@@ -30,6 +30,7 @@ COMMANDS = {
     "cypher": "Ask the graph database in Cypher (read-only unless told).",
     "db": "Start, stop or look at the embedded database.",
     "workloads": "List the workloads and their parameters.",
+    "doctor": "Check this installation, and say what to do.",
 }
 
 DEBUG_VARIABLE = "GRADTRACE_DEBUG"

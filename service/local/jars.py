@@ -131,6 +131,15 @@ def ensure_jars(cache: Path | None = None, *, progress: bool = True) -> list[Pat
     return _checked(jars, library)
 
 
+def look_at_jars(cache: Path | None = None) -> tuple[list[Jar], list[Jar]]:
+    """Those of the server's files that are not in the cache, and those that are not as expected. Changes nothing."""
+    library = neo4j_folder(cache) / "lib"
+    jars = locked_jars()
+    missing = _missing(jars, library)
+    spoilt = [j for j in jars if j not in missing and _digest(library / j.filename) != j.sha256]
+    return missing, spoilt
+
+
 def _missing(jars: Sequence[Jar], library: Path) -> list[Jar]:
     return [jar for jar in jars if not (library / jar.filename).is_file()]
 
@@ -143,8 +152,7 @@ def _checked(jars: Sequence[Jar], library: Path) -> list[Path]:
 
 def _check(jar: Jar, path: Path) -> Path:
     """Return the path if the file has the digest of the lock file; otherwise remove it and raise."""
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = _digest(path)
     if found != jar.sha256:
         size = path.stat().st_size
         path.unlink(missing_ok=True)
@@ -154,6 +162,11 @@ def _check(jar: Jar, path: Path) -> Path:
             f"it anew. If this happens again, something between this machine and the package repository changes files."
         )
     return path
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fetch(missing: list[Jar], folder: Path, *, progress: bool) -> None:
