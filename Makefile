@@ -9,6 +9,10 @@ VENV_ARGS ?=
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 
+# Processes that tests run in; each has servers of its own. ARGS='-n 0 tests/x.py' runs one file in this process.
+WORKERS ?= 2
+side_by_side := -n $(WORKERS) --dist loadfile
+
 bin := $(VENV)/bin
 # What .venv was last prepared with. A change of either input prepares it again; otherwise nothing is done.
 stamp := $(VENV)/.prepared
@@ -17,7 +21,7 @@ inputs := pyproject.toml constraints.txt Makefile
 lint_tree := .cache/lint/gradtrace
 pip := $(bin)/python -m pip --disable-pip-version-check
 
-.PHONY: help venv run test test-full lint format bench clean
+.PHONY: help venv run test test-long test-full lint format bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,11 +33,15 @@ run: $(stamp) ## train the default workload, trace, store, and print what was se
 
 test: $(test_stamp) lint ## install what tests need, check style and types, run all tests
 	@.ci/chromium
-	$(bin)/python -m pytest -m 'not full' $(ARGS)
+	$(bin)/python -m pytest -m 'not full' $(side_by_side) $(ARGS)
+
+test-long: $(test_stamp) ## only the long tests, those that `make test` leaves out
+	@.ci/chromium
+	$(bin)/python -m pytest -m full $(side_by_side) $(ARGS)
 
 test-full: $(test_stamp) lint ## all tests, the long ones included
 	@.ci/chromium
-	$(bin)/python -m pytest $(ARGS)
+	$(bin)/python -m pytest $(side_by_side) $(ARGS)
 
 lint: $(test_stamp) ## ruff, mypy and the import rules
 	$(bin)/ruff check .

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+from tests import side_by_side
+
 # No test asserts a time: on a busy machine an example may take long.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
@@ -17,6 +19,12 @@ settings.load_profile("unhurried")
 if TYPE_CHECKING:
     from gradtrace.service.local import ServerInfo
     from gradtrace.service.local.valkey import ValkeyInfo
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before tests in several processes begin, do once what each of them would do."""
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        side_by_side.prepare()
 
 
 @pytest.fixture(scope="session")
