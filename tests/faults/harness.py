@@ -229,8 +229,12 @@ class Worker:
         return self.log.read_text("utf-8", "replace")
 
     def ready(self) -> Worker:
-        """Wait until it takes tickets."""
-        self.wait_for(" ready.")
+        """Wait until it takes tickets; one that does not get so far is ended."""
+        try:
+            self.wait_for(" ready.", 300)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def wait_for(self, words: str, seconds: float = 90) -> None:
