@@ -1,7 +1,8 @@
 """What one step has to keep: saved tensors before its backward, gradients as the engine works them out.
 
 One ordinary backward: references to saved tensors are taken before it, so it may free its buffers, and every operator has
-one hook, a bound method of a dict, which costs no Python call.
+one hook at most, a bound method of a dict, which costs no Python call. Gradients of leaves are read from `.grad` where that
+was empty before and is known to hold what arrives; else leaves have hooks too.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from gradtrace.tracer.plan import BASE, Plan, encode, is_movement
 from gradtrace.tracer.rules import Context, inplace, uses_of, write_entries
 from gradtrace.tracer.rules.base import Source
 from gradtrace.tracer.rules.probe import entries
-from gradtrace.tracer.walk import Node, Skim, node_at
+from gradtrace.tracer.walk import Node, Skim, below, node_at
 
 
 @dataclass
@@ -34,18 +35,21 @@ class Captured:
         tensors: per pointer slot, the tensor (gradients are filled in by `finish`).
         outputs: per tensor of the plan, the gradient of its scalars, or None.
         keep: what the addresses in `uses` point into.
-        functions: the autograd nodes, by their place in the `Skim`.
+        root: the loss's autograd node.
+        caught: what each hook of `hooks` was shown; arrived: likewise for leaf nodes.
+        by_grad: the leaves themselves, by leaf node, where gradients are read from `.grad`.
         blocked: tensors through whose scalars no gradient passes → which of their blocks.
     """
 
     plan: Plan
-    functions: list[Any]
+    root: Any
     uses: np.ndarray
     tensors: list[torch.Tensor | None]
     outputs: list[torch.Tensor | None] = field(default_factory=list)
     keep: list[Any] = field(default_factory=list)
-    caught: dict[int, dict[Any, Any]] = field(default_factory=dict)
-    arrived: dict[int, list[Any]] = field(default_factory=dict)
+    caught: list[dict[Any, Any]] = field(default_factory=list)
+    arrived: list[list[Any]] = field(default_factory=list)
+    by_grad: list[torch.Tensor] | None = None
     handles: list[Any] = field(default_factory=list)
     ids: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict)
     hooks: Hooks | None = None
@@ -56,9 +60,10 @@ class Captured:
         if tensor.grad_fn is None:
             index = self.plan.leaf_of.get(id(tensor))
             return None if index is None else self.plan.ids[(index, 0)]
-        if tensor.grad_fn not in self.functions:
+        functions, _ = below(self.root)
+        if tensor.grad_fn not in functions:
             return None
-        index = self.plan.position[self.functions.index(tensor.grad_fn)]
+        index = self.plan.position[functions.index(tensor.grad_fn)]
         place = (index, tensor.output_nr)
         return self.ids.get(place, self.plan.ids.get(place))
 
@@ -67,15 +72,15 @@ class Captured:
         """Whether some operator works in float64; all is then traced in it."""
         return any(g is not None and g.dtype is torch.float64 for g in self.outputs[self.plan.arrays.leaves :])
 
-    def _consistent(self, gradients: dict[int, tuple[Any, Any]]) -> bool:
+    def _consistent(self, gradients: list[tuple[Any, Any]]) -> bool:
         """Whether Σ w·g_u = g_v held, in sum over each operator's output (looked at once a structure).
 
         A tensor hook that scales a gradient, or a backward that is not the forward's, shows here.
         """
         bases = torch.from_numpy(self.plan.arrays.base)
         total, size = torch.zeros(len(bases), dtype=torch.float64), torch.zeros(len(bases), dtype=torch.float64)
-        for node, operands in self.plan.operands.items():
-            incoming = gradients[node][0]
+        # The first time every operator has a hook.
+        for (incoming, _), operands in zip(gradients, self.plan.operands.values(), strict=True):
             for slot, place in operands:
                 part = incoming[slot] if incoming is not None else None
                 ids = self.ids.get(place, self.plan.ids[place])
@@ -102,27 +107,18 @@ class Captured:
         for handle in self.handles:
             handle.remove()
         self.handles.clear()
-        gradients = {index: _only(caught) for index, caught in self.caught.items()}
+        gradients = [_only(caught) for caught in self.caught]
         hooks = self.hooks
         assert hooks is not None  # `capture` chose them
 
         def seen(place: Place) -> torch.Tensor | None:
             sides = gradients[place[0]][place[1]]
-            found: torch.Tensor | None = sides[place[2]] if sides is not None else None
-            return _solid(found)
+            return _solid(sides[place[2]]) if sides is not None else None
 
-        for slot, capture in enumerate(self.plan.captures):
-            if capture.source.take == "gradient":
-                self.tensors[slot] = seen(hooks.operands[(capture.node, capture.source.slot)])
+        for slot, place in hooks.operands:
+            self.tensors[slot] = seen(place)
         for tensor, place in enumerate(hooks.outputs):
-            if place is None:
-                parts = [g for a in self.plan.aliases[tensor] for (g,) in self.arrived[a] if _solid(g) is not None]
-                total = parts[0] if parts else None
-                for part in parts[1:]:
-                    total = total + part.reshape(total.shape)  # type: ignore[union-attr]  # parts[0] exists here
-                self.outputs.append(total)
-            else:
-                self.outputs.append(seen(place))
+            self.outputs.append(self._of_leaf(tensor) if place is None else seen(place))
         if self.plan.consistent is None:
             self.plan.consistent = self._consistent(gradients)
         for tensor, blocks in self.blocked.items():  # with gradient 0 no scalar of theirs is a candidate
@@ -131,6 +127,33 @@ class Captured:
                 self.outputs[tensor] = masked(gradient, self.plan, tensor, blocks)
         self.caught.clear()
         self.arrived.clear()
+        self.by_grad = None
+
+    def _of_leaf(self, tensor: int) -> torch.Tensor | None:
+        nodes = self.plan.aliases[tensor]
+        if self.by_grad is not None:
+            parts = [self.by_grad[node].grad for node in nodes]
+        else:
+            parts = [part for node in nodes for (part,) in self.arrived[node]]
+        total: torch.Tensor | None = None
+        for part in map(_solid, parts):
+            if part is not None:
+                total = part if total is None else total + part.reshape(total.shape)
+        return total
+
+    def look_at_grad(self, leaves: list[torch.Tensor]) -> None:
+        """Find out whether `.grad`, empty before, holds what arrived at each leaf: once a structure, before `finish`.
+
+        Hooks that run after accumulation, such as those of an optimiser in the backward, may have changed or taken it.
+        """
+        self.plan.in_grad = all(
+            len(arrived) <= 1 and _same(arrived[0][0] if arrived else None, leaf.grad)
+            for arrived, leaf in zip(self.arrived, leaves, strict=True)
+        )
+
+
+def _same(a: torch.Tensor | None, b: torch.Tensor | None) -> bool:
+    return a is b if a is None or b is None else a.dtype is b.dtype and torch.equal(a, b)
 
 
 def _solid(gradient: torch.Tensor | None) -> torch.Tensor | None:
@@ -157,31 +180,30 @@ class _Nodes:
         return self._made[index]
 
 
-def capture(plan: Plan, skimmed: Skim, blocked: dict[int, tuple[int, ...]] | None = None) -> Captured:
-    """Take what the plan needs of this recording and hook its nodes; to be called before the backward."""
+def capture(plan: Plan, skimmed: Skim, leaf_hooks: bool, blocked: dict[int, tuple[int, ...]] | None = None) -> Captured:
+    """Take what the plan needs of this recording and hook its nodes (and its leaves); to be called before the backward."""
     nodes = _Nodes(plan, skimmed)
     functions = skimmed.functions
-    held = Captured(plan, functions, plan.arrays.uses.copy(), [None] * len(plan.captures), blocked=blocked or {})
+    held = Captured(plan, functions[0], plan.arrays.uses.copy(), [None] * len(plan.captures), blocked=blocked or {})
     partials: dict[int, tuple[torch.Tensor | None, ...]] = {}
-    for slot, wanted in enumerate(plan.captures):
-        source = wanted.source
-        if source.take == "saved":
-            value = getattr(functions[plan.order[wanted.node]], "_saved_" + source.name, None)
-            held.tensors[slot] = value if isinstance(value, torch.Tensor) else None
-        elif source.take != "gradient":
-            held.tensors[slot] = take(nodes[wanted.node], source, partials)
+    for slot, at, name in plan.saved:
+        value = getattr(functions[at], name, None)
+        held.tensors[slot] = value if isinstance(value, torch.Tensor) else None
+    for slot, wanted in plan.worked_out:
+        held.tensors[slot] = take(nodes[wanted.node], wanted.source, partials)
     if plan.by_data or plan.rewritten:
         _refresh(held, nodes, partials)
     # The two sides of a blocked operator do not see the same gradient, so none can stand for its neighbour's.
     held.hooks = plan.hooks if plan.consistent and not held.blocked else plan.all_hooks
     for index in held.hooks.nodes:
         found: dict[Any, Any] = {}
-        held.caught[index] = found
+        held.caught.append(found)
         held.handles.append(functions[plan.order[index]].register_hook(found.__setitem__))
-    for index in range(plan.leaf_nodes):
-        arrived: list[Any] = []
-        held.arrived[index] = arrived
-        held.handles.append(functions[plan.order[index]].register_prehook(arrived.append))
+    if leaf_hooks:
+        for at in plan.order[: plan.leaf_nodes]:
+            arrived: list[Any] = []
+            held.arrived.append(arrived)
+            held.handles.append(functions[at].register_prehook(arrived.append))
     return held
 
 

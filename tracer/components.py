@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -44,7 +44,13 @@ class _State(threading.local):
         self.places: deque[Place] = deque(maxlen=_KEPT)
         self.calls: Counter[str] = Counter()
         self.roles: dict[str, str | None] = {}
-        self.watched: dict[int, str] | None = None
+        self.watched: list[dict[int, str]] = []
+
+    def clear(self) -> None:
+        """Forget all marks. The lists stay the same ones."""
+        self.numbers.clear()
+        self.places.clear()
+        self.calls.clear()
 
     def enter(self, path: str) -> None:
         place = Place(path, self.calls[path])
@@ -150,40 +156,72 @@ def recorded() -> Recorded:
 
 @contextmanager
 def watch_modules(model: nn.Module | None) -> Iterator[None]:
-    """Let every call of a module of `model` leave marks while the block runs."""
-    outer = _state.watched
-    depth = len(_state.stack)
-    if outer is None:
-        _state.numbers.clear()
-        _state.places.clear()
-        _state.calls.clear()
-    _state.watched = module_names(model)
+    """Let every call of a module of `model` leave marks while the block runs; marks of an outer block are set aside."""
+    state = _state
+    depth = len(state.stack)
+    aside = (list(state.numbers), list(state.places), dict(state.calls)) if state.watched else None
+    state.clear()
+    state.mark()
+    names = module_names(model)
+    state.watched.append(names)
     # Global hooks: two registrations in all instead of two a module, and user modules stay untouched.
-    before = module_hooks.register_module_forward_pre_hook(_before_forward)
-    after = module_hooks.register_module_forward_hook(_after_forward)
+    before, after = _marking(names)
+    handles = (
+        module_hooks.register_module_forward_pre_hook(before),
+        module_hooks.register_module_forward_hook(after),
+    )
     try:
         yield
     finally:
-        before.remove()
-        after.remove()
-        _state.watched = outer
-        del _state.stack[depth:]
-        _state.mark()
+        for handle in handles:
+            handle.remove()
+        state.watched.pop()
+        del state.stack[depth:]
+        state.mark()
+        if aside is not None:
+            state.clear()
+            state.numbers.extend(aside[0])
+            state.places.extend(aside[1])
+            state.calls.update(aside[2])
+
+
+def _marking(names: dict[int, str]) -> tuple[Callable[..., None], Callable[..., None]]:
+    """Hooks that leave marks of the modules named, in this thread, while no inner block watches.
+
+    They run twice for every module: what they need is looked up here, once.
+    """
+    watched, stack, calls = _state.watched, _state.stack, _state.calls
+    number, place = _state.numbers.append, _state.places.append
+    sequence: Callable[[], int] = torch.autograd._get_sequence_nr  # type: ignore[attr-defined]  # see `_State.mark`
+    path_of, thread, this_thread = names.get, threading.get_ident(), threading.get_ident
+
+    def before(module: nn.Module, args: Any) -> None:
+        path = path_of(id(module))
+        if path is not None and this_thread() == thread and watched[-1] is names:
+            call = calls[path]
+            calls[path] = call + 1
+            here = Place(path, call)
+            stack.append(here)
+            number(sequence())
+            place(here)
+
+    def after(module: nn.Module, args: Any, output: Any) -> None:
+        if id(module) in names and this_thread() == thread and watched[-1] is names:
+            stack.pop()
+            number(sequence())
+            place(stack[-1])
+
+    return before, after
 
 
 def module_names(model: nn.Module | None) -> dict[int, str]:
     """Path of every module of the model by identity; the model itself is `"<model>"`, a shared module its first name."""
-    if model is None:
-        return {}
-    return {id(module): name or ROOT for name, module in model.named_modules()}
-
-
-def _before_forward(module: nn.Module, args: Any) -> None:
-    path = _state.watched.get(id(module)) if _state.watched is not None else None
-    if path is not None:
-        _state.enter(path)
-
-
-def _after_forward(module: nn.Module, args: Any, output: Any) -> None:
-    if _state.watched is not None and id(module) in _state.watched:
-        _state.leave()
+    names: dict[int, str] = {}
+    rest = [] if model is None else [(model, "")]
+    while rest:  # `named_modules` without its generators, which cost as much as the forward pass of small modules
+        module, name = rest.pop()
+        if id(module) not in names:
+            names[id(module)] = name or ROOT
+            inside = [(m, f"{name}.{n}" if name else n) for n, m in module._modules.items() if m is not None]
+            rest += reversed(inside)
+    return names

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import InitVar, dataclass, field
+from threading import Lock
 
 import numpy as np
 
@@ -28,6 +29,7 @@ class PathTree:
         self.columns = np.zeros((room, tree.WIDTH))
         self._keys = np.full(2 * room, -1, np.int64)
         self._rows = np.zeros(2 * room, np.int32)
+        self._lock = Lock()  # a sink's thread may spell rows while the user asks for further traces
 
     def grow(
         self,
@@ -39,21 +41,23 @@ class PathTree:
     ) -> None:
         """Have the traces of the scalars `starts` (int64 ids) in the tree."""
         done = 0
-        while True:
-            count, done = tree.grow(
-                starts, done, self.count, plan, state, gradients, self._keys, self._rows, like, self.columns
-            )
-            self.count = int(count)
-            if done == starts.size:
-                return
-            self.columns = np.concatenate([self.columns, np.zeros_like(self.columns)])
-            self._keys = np.full(2 * self._keys.size, -1, np.int64)
-            self._rows = np.zeros(self._keys.size, np.int32)
-            tree.refill(self.count, self.columns, self._keys, self._rows)
+        with self._lock:
+            while True:
+                count, done = tree.grow(
+                    starts, done, self.count, plan, state, gradients, self._keys, self._rows, like, self.columns
+                )
+                self.count = int(count)
+                if done == starts.size:
+                    return
+                self.columns = np.concatenate([self.columns, np.zeros_like(self.columns)])
+                self._keys = np.full(2 * self._keys.size, -1, np.int64)
+                self._rows = np.zeros(self._keys.size, np.int32)
+                tree.refill(self.count, self.columns, self._keys, self._rows)
 
     def row_of(self, scalar: int) -> int:
         """Row of a scalar that `grow` has met."""
-        return int(tree.row_of(scalar, self._keys, self._rows))
+        with self._lock:
+            return int(tree.row_of(scalar, self._keys, self._rows))
 
     def trace(self, row: int) -> np.ndarray:
         """The rows, as a copy, of the trace that starts at a row, itself first."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from gradtrace.tracer.graph import Graph, Vertex
 from gradtrace.tracer.kernels.places import places
-from gradtrace.tracer.kernels.state import PlanArrays, StepArrays
+from gradtrace.tracer.kernels.state import ENTRIES, USED, PlanArrays, StepArrays
 from gradtrace.tracer.plan import Plan
 from gradtrace.tracer.workspace import Workspace
 
@@ -69,13 +69,13 @@ def component_places(
     if not steps and not batch:
         return None
     numbers = np.unique(visits[:, 1].astype(np.int64))
-    compact = np.zeros(work.sequences[2].shape[0], np.int32)
+    compact = np.zeros(work.known.sequences[2].shape[0], np.int32)
     compact[numbers] = np.arange(numbers.size)
     by_time, by_example = np.zeros((max(numbers.size, 1), steps + 1)), np.zeros((max(numbers.size, 1), batch + 1))
-    used = int(state.counts[0])
-    scratch = np.empty((2, used), np.int32)
+    scratch = np.empty((2, int(state.counts[USED])), np.int32)
     places(
-        arrays, state, work.into, time_of, inner_of, told, compact, scratch[0], scratch[1], by_time, by_example
+        arrays, state, work.entry_slot, work.entry_mass, int(state.counts[ENTRIES]), work.into, time_of, inner_of, told,
+        compact, scratch[0], scratch[1], by_time, by_example,
     )  # fmt: skip
     crossed = _crossed(plan, work, numbers)
     return Places(crossed.T @ by_time[: numbers.size, 1:], crossed.T @ by_example[: numbers.size, 1:])
@@ -83,7 +83,7 @@ def component_places(
 
 def _crossed(plan: Plan, work: Workspace, numbers: np.ndarray) -> np.ndarray:
     """float64 [sequences, components]: 1 where a sequence crosses a component."""
-    parent, element = work.sequences[2], work.sequences[3]
+    parent, element = work.known.sequences[2], work.known.sequences[3]
     inside = plan.ancestry
     found = np.zeros((numbers.size, len(plan.graph.components)))
     for row, number in enumerate(numbers.tolist()):

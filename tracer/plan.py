@@ -22,11 +22,12 @@ from gradtrace.tracer.hooks import Hooks, every_hook, fewest_hooks
 from gradtrace.tracer.kernels import layout as L
 from gradtrace.tracer.kernels.state import PlanArrays
 from gradtrace.tracer.maps import IndexMap, Positions, fixed_map, joint_maps, sources_of
+from gradtrace.tracer.memory import check_memory
 from gradtrace.tracer.rules import Context, Use, attributes_of, inplace, uses_of
 from gradtrace.tracer.rules.base import Source
 from gradtrace.tracer.rules.inplace import COPY_SLICES
 from gradtrace.tracer.structure import Ancestry, Layout, ancestry, describe
-from gradtrace.tracer.walk import ACCUMULATE, Node, Skim, Walk, node_at, op_name
+from gradtrace.tracer.walk import Node, Skim, Walk, node_at, op_name
 from gradtrace.tracer.workspace import Workspace
 
 Key = tuple[Any, ...]
@@ -80,8 +81,11 @@ class Plan:
         vertex_of: int32, per tensor.
         order: per node number, its position in a `Skim` of equal key; position: the reverse.
         leaf_nodes: how many nodes are leaves.
+        saved: (pointer slot, position in a `Skim`, attribute) of every saved tensor.
+        worked_out: pointer slots whose tensors are worked out before the backward.
         all_hooks, hooks: where gradients are caught, the first time and once they were found to add up.
         consistent: whether Σ w·g = g held when it was looked at; None before.
+        in_grad: whether `.grad` held what had arrived at each leaf when it was looked at; None before.
         workspace: arrays that steps use again; None while a step has them.
         telling: by batch size, which operators tell the time step and the example of a trace (see `places`).
     """
@@ -113,10 +117,13 @@ class Plan:
     order: list[int]
     position: list[int]
     leaf_nodes: int
+    saved: list[tuple[int, int, str]]
+    worked_out: list[tuple[int, Capture]]
     all_hooks: Hooks
     hooks: Hooks
     unread: dict[int, int] = field(default_factory=dict)
     consistent: bool | None = None
+    in_grad: bool | None = None
     workspace: Workspace | None = None
     telling: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray, int, int]] = field(default_factory=dict)
 
@@ -129,16 +136,19 @@ class Plan:
 def plan_key(skimmed: Skim, recorded: Recorded) -> Key:
     """Equal for two recordings exactly if one plan serves both."""
     parts: list[Any] = []
+    upstream, variables = skimmed.upstream, skimmed.variables
     for at, (fn, name) in enumerate(zip(skimmed.functions, skimmed.names, strict=True)):
-        if name == ACCUMULATE:
-            variable = fn.variable
-            parts.append((id(variable), variable.data_ptr(), variable.shape))
+        if at in variables:
+            variable = variables[at]
+            parts += (id(variable), variable.data_ptr(), variable.shape)
             continue
         read = _READ.get(name)
         if read is None:
             op = op_name(name)
             read = _READ[name] = tuple("_saved_" + n for n in movement.ATTRIBUTES.get(op) or attributes_of(op))
-        parts += [tuple(m.shape) for m in fn._input_metadata]
+        shaped = _SHAPED_BY.get(name)
+        if shaped is None or any(upstream[at][slot] is None for slot in shaped):
+            parts += [tuple(m.shape) for m in fn._input_metadata]
         if read:
             parts.append(tuple([getattr(fn, n, None) for n in read]))
         elif name.endswith(COPY_SLICES):
@@ -152,6 +162,13 @@ def plan_key(skimmed: Skim, recorded: Recorded) -> Key:
 
 _READ: dict[str, tuple[str, ...]] = {}
 """Attributes, by node name, whose values are part of a key."""
+
+_SHAPED_BY = {
+    **dict.fromkeys(("TBackward0", "TanhBackward0", "ReluBackward0", "SigmoidBackward0", "GeluBackward0"), (0,)),
+    "MmBackward0": (0, 1),
+    "AddmmBackward0": (1, 2),
+}
+"""Operands that say what shape an operator's result has, by node name: where none is a constant, the key tells it already."""
 
 
 def is_movement(node: Node) -> bool:
@@ -203,7 +220,7 @@ class _Builder:
             self._leaf_behind,
         )  # fmt: skip
         arrays = self._arrays(bases, layout, loss, loss_tensor)
-        asked = [(c.node, c.source.slot) for c in self.captures if c.source.take == "gradient"]
+        asked = {slot: (c.node, c.source.slot) for slot, c in enumerate(self.captures) if c.source.take == "gradient"}
         hooking = (self.operators, self.tensors, self.leaf_tensors, asked)
         learnt = np.array([p.tensor for p in layout.parameters if p.tensor is not None], np.int64)
         return Plan(
@@ -230,23 +247,32 @@ class _Builder:
             self.walk.order,
             [int(p) for p in np.argsort(np.array(self.walk.order))],
             self.walk.leaves,
+            [
+                (slot, self.walk.order[c.node], "_saved_" + c.source.name)
+                for slot, c in enumerate(self.captures)
+                if c.source.take == "saved"
+            ],
+            [(slot, c) for slot, c in enumerate(self.captures) if c.source.take in ("derived", "ones")],
             every_hook(*hooking),
             fewest_hooks(self.walk, *hooking),
         )  # fmt: skip
 
     def _count_scalars(self) -> int:
-        total = sum(
+        leaves = sum(node.shapes[0].numel() for node in self.nodes[: self.walk.leaves])
+        operators = sum(
             shape.numel()
-            for node in self.nodes
+            for node in self.nodes[self.walk.leaves :]
             if not is_movement(node)
             for at, shape in enumerate(node.shapes)
-            if node.variable is not None or (node.index, at) in self.read
+            if (node.index, at) in self.read
         )
+        total = leaves + operators
         if total > self.options.scalar_budget:
             raise BudgetError(
                 f"This step has {total:,} scalars, more than the budget of {self.options.scalar_budget:,}. "
                 "Trace a smaller batch or sequence, or raise scalar_budget."
             )
+        check_memory(leaves, operators, self.options.weights)
         return total
 
     def _new_tensor(self, node: int, output: int, shape: torch.Size) -> torch.Tensor:

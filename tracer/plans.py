@@ -17,19 +17,21 @@ class Plans:
     """The plans of the graph structures met so far (a few: the last batch of an epoch is often smaller)."""
 
     def __init__(self, keep: int = 8) -> None:
-        self._plans: dict[Key, Plan] = {}
+        # Keys are long: comparing one with the last costs less than hashing it.
+        self._plans: list[tuple[Key, Plan]] = []
         self._keep = keep
         self.built = 0
 
     def get(self, key: Key, build: Callable[[], Plan]) -> Plan:
         """The plan for `key`, built if it is new."""
-        plan = self._plans.pop(key, None)
-        if plan is None:
+        at = next((at for at, (known, _) in enumerate(self._plans) if known == key), None)
+        if at is None:
             plan = build()
             self.built += 1
-        self._plans[key] = plan
-        while len(self._plans) > self._keep:
-            del self._plans[next(iter(self._plans))]
+        else:
+            plan = self._plans.pop(at)[1]
+        self._plans.insert(0, (key, plan))
+        del self._plans[self._keep :]
         return plan
 
 

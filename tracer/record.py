@@ -122,22 +122,34 @@ def backward(
     """
     try:
         plan, skimmed = find_plan(loss, marks, model, plans, options)
-        captured = capture(plan, skimmed, blocked_blocks(plan, blocked) if blocked else {})
+        leaves = [skimmed.variables[at] for at in plan.order[: plan.leaf_nodes]]
+        # Path sums over all weights are asked for later, when the user may have changed `.grad`.
+        empty = run is not None and not options.weights and plan.in_grad is not False and _nothing_in_grad(leaves)
+        hooked = run is not None and not (empty and plan.in_grad)
+        captured = capture(plan, skimmed, hooked, blocked_blocks(plan, blocked) if blocked else {})
     except RuntimeError as error:
         raise explain(error) from error
     try:
         if run is None:
-            leaves = [skimmed.functions[at].variable for at in plan.order[: plan.leaf_nodes]]
-            for index, gradient in enumerate(torch.autograd.grad(loss, leaves, allow_unused=True)):
-                captured.arrived[index] = [(gradient,)]
+            captured.arrived = [[(g,)] for g in torch.autograd.grad(loss, leaves, allow_unused=True)]
         else:
             run()
     except RuntimeError as error:
         for handle in captured.handles:
             handle.remove()
         raise explain(error) from error
+    if empty and plan.in_grad:
+        captured.by_grad = leaves
+    elif empty:
+        captured.look_at_grad(leaves)
     captured.finish()
     return captured
+
+
+def _nothing_in_grad(leaves: list[torch.Tensor]) -> bool:
+    """Whether what is in `.grad` after the backward will be what arrived there: not where processes share gradients."""
+    shared = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return not shared and all(leaf.grad is None and not leaf._post_accumulate_grad_hooks for leaf in leaves)
 
 
 def finish(

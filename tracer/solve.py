@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from typing import Any, Self
 
 import numpy as np
@@ -17,10 +18,10 @@ from gradtrace.tracer.kernels import passes, shares
 from gradtrace.tracer.kernels.component_sets import COUNT, FULL, new_table
 from gradtrace.tracer.kernels.flows import flows
 from gradtrace.tracer.kernels.sequences import leaf_rows, sequences
-from gradtrace.tracer.kernels.state import NON_FINITE, PlanArrays, StepArrays, Table
+from gradtrace.tracer.kernels.state import NON_FINITE, PATH, USED, LeafArrays, PlanArrays, StepArrays
 from gradtrace.tracer.path_tree import PathTree
 from gradtrace.tracer.places import Places, component_places
-from gradtrace.tracer.workspace import Workspace
+from gradtrace.tracer.workspace import Known, Workspace
 
 _PARALLEL = 2_000_000
 """Products in the leaves' contractions from which on they are shared out over two threads."""
@@ -32,8 +33,9 @@ class Solved:
 
     Attributes:
         use_traffic, use_mass, flow, peak: per use.
-        parameters: float64 [learnt tensors, 4], see `kernels.shares`; non_finite: their scalars without a finite gradient.
-        visits: float64 [., 4] of (group, sequence, traces, mass); sequences in the workspace's table.
+        parameters: float64 [learnt tensors, 4], see `kernels.state`; non_finite: their scalars without a finite gradient.
+        visits: float64 [., 4] of (group, sequence, traces, mass).
+        known: what the numbers of sequences and paths stand for.
         components: totals per component of the graph: mass, own (float64), traffic, entries, contested, won (int64).
         gradients: int64 [tensors], addresses of the gradients in the compute dtype (0: none).
         any_non_finite: whether any gradient or candidate was NaN or ±inf.
@@ -54,12 +56,7 @@ class Solved:
     non_finite: np.ndarray
     visits: np.ndarray
     components: dict[str, np.ndarray]
-    sequences: Table
-    paths: Table
-    routes: dict[int, tuple[str, ...]]
-    interned: dict[tuple[str, ...], tuple[str, ...]]
-    vertices: dict[int, tuple[int, ...]]
-    places: dict[tuple[int, int | None], tuple[int | None, int, int | None]]
+    known: Known
     gradients: np.ndarray
     any_non_finite: bool
     keep: list[Any]
@@ -82,7 +79,7 @@ def solve(captured: Captured, mode: str, batch_size: int | None = None) -> Solve
     """Trace a captured step (its backward has run) in one mode; `batch_size` tells examples apart, where it is known."""
     plan = captured.plan
     count = int(plan.arrays.base[-1] + plan.arrays.size[-1])
-    work, plan.workspace = plan.workspace or Workspace(count), None
+    work, plan.workspace = plan.workspace or Workspace(count, plan.leaf_scalars), None
     work.tidy()
     solved = None
     while solved is None:
@@ -100,26 +97,31 @@ def _attempt(captured: Captured, mode: str, work: Workspace, batch_size: int | N
     pointers = addresses(captured.tensors, plan.strides, dtype, keep)
     h_address = addresses(captured.outputs, None, dtype, keep)
     arrays = plan.arrays._replace(uses=captured.uses)
+    kept = np.empty(plan.leaf_scalars, like.dtype)
+    keep.append(kept)
+    passes.keep_leaves(h_address, arrays, kept, like)
     greedy_h = h_address.copy()
     largest = float(torch.finfo(dtype).max)
-    best = np.empty(work.scalars, like.dtype)
+    best = work.best(like.dtype)
     tensors = len(arrays.base)
 
     def state() -> StepArrays:
         contests = new_table(work.capacity)
         return StepArrays(
             pointers, h_address, np.zeros(tensors, np.int64), best, work.onward_id, work.via_use, work.slot, work.ident,
-            work.onward, work.via, work.traffic, work.link, work.mass, np.full(tensors, -1, np.int32),
-            np.zeros(tensors, np.int64), np.array([plan.leaf_scalars], np.int64),
+            work.onward, work.traffic, work.link, work.mass, np.full(tensors, -1, np.int32), np.zeros(tensors, np.int64),
+            np.zeros(2, np.int64),
             np.zeros(plan.most_tracked, np.int32), np.empty(0, np.int64 if doubled else np.int32), np.zeros(2, np.int64),
             new_table(work.capacity), contests, np.zeros(contests[2].shape[0], np.int64), largest,
         )  # fmt: skip
 
     main = state()
     learnt = plan.learnt
-    work.traffic[: plan.leaf_scalars] = 0
-    non_finite = np.zeros(learnt.size, np.int64)
-    shares.leaf_masses(learnt, arrays, main, like, non_finite)
+    leaf = LeafArrays(
+        learnt, kept, plan.layout.group_start, plan.layout.group_count, plan.layout.group_inner, work.entry_at,
+        work.entry_slot, work.entry_traffic, work.entry_mass, np.zeros((len(plan.layout.groups), 2), np.int64),
+        np.empty((learnt.size, 4)), np.zeros(learnt.size, np.int64),
+    )  # fmt: skip
     flow, peak = np.zeros(len(arrays.uses)), np.zeros(len(arrays.uses))
     order = flow_order(arrays, pointers)
     clean = passes.all_finite(greedy_h, arrays, like)
@@ -146,21 +148,20 @@ def _attempt(captured: Captured, mode: str, work: Workspace, batch_size: int | N
                 flows(order, arrays, main, flow, peak, like)
             passes.leaves(here, arrays, main, like)
             aside.leaves_done()
-        passes.forward(arrays, main, mode == "maxprod", use_traffic, use_mass, like)
-    sequences(arrays, main, plan.vertex_of, work.into, work.path, work.sequences, work.paths)
-    rows = np.zeros((learnt.size, 4))
-    shares.parameter_totals(learnt, arrays, main, work.path, rows)
-    visits = _visits(plan.layout, arrays, main, work)
+        passes.forward(arrays, main, leaf, mode == "maxprod", use_traffic, use_mass, like)
+    sequences(arrays, main, plan.vertex_of, work.into, work.path, work.known.sequences, work.known.paths)
+    came_to = leaf.rows[:, PATH].astype(np.int64)
+    leaf.rows[:, PATH] = np.where(came_to >= 0, work.path[np.maximum(came_to, 0)], -1)
+    visits = _visits(leaf, work)
     places = None if visits is None else component_places(plan, arrays, main, work, visits, batch_size)
-    shares.leave(arrays, main, plan.leaf_scalars)
+    shares.leave(work.slot, work.ident, main.counts[USED])
     if visits is None or any(s.set_table[4][FULL] or s.contest_table[4][FULL] for s in states):
         work.capacity *= 4
         return None
     return Solved(
-        mode, captured, arrays, main, like, use_traffic, use_mass, flow, peak, rows, non_finite, visits,
-        _component_totals(captured, visits, work, states), work.sequences, work.paths, work.routes, work.interned,
-        work.vertices, work.places, greedy_h, not clean or any(s.meters[NON_FINITE] for s in states), keep,
-        PathTree(arrays.base, work.tree_room), places,
+        mode, captured, arrays, main, like, use_traffic, use_mass, flow, peak, leaf.rows, leaf.non_finite, visits,
+        _component_totals(captured, visits, work, states), work.known, greedy_h,
+        not clean or any(s.meters[NON_FINITE] for s in states), keep, PathTree(arrays.base, work.tree_room), places,
     )  # fmt: skip
 
 
@@ -175,21 +176,23 @@ def addresses(
     A copy that several ask for (the transposed weight of every step of a recurrence) is made once.
     """
     found: list[int] = []
-    kept: list[torch.Tensor | None] = []
+    kept: list[torch.Tensor] = []
     copies: dict[tuple[Any, ...], torch.Tensor] = {}
-    for at, tensor in enumerate(tensors):
-        wanted = strides[at] if strides is not None and at < len(strides) else None
-        if tensor is not None and (
-            tensor.dtype is not dtype
-            or not (tensor.is_contiguous() if wanted is None else tensor.stride() == wanted)
-            or tensor.device.type != "cpu"
+    for tensor, wanted in zip_longest(tensors, strides or ()):
+        if tensor is None:
+            found.append(0)
+            continue
+        if not (
+            tensor.dtype is dtype
+            and (tensor.is_contiguous() if wanted is None else tensor.stride() == wanted)
+            and tensor.is_cpu
         ):
             key = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, wanted)
             if key not in copies:
                 copies[key] = _as_wanted(tensor.detach(), wanted, dtype)
             tensor = copies[key]
         kept.append(tensor)
-        found.append(0 if tensor is None else tensor.data_ptr())
+        found.append(tensor.data_ptr())
     keep.append(kept)
     return np.array(found or [0], np.int64)
 
@@ -247,16 +250,15 @@ def _halves(costs: np.ndarray, learnt: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return np.array(halves[0], np.int64), np.array(halves[1], np.int64)
 
 
-def _visits(layout: Any, arrays: PlanArrays, main: StepArrays, work: Workspace) -> np.ndarray | None:
+def _visits(leaf: LeafArrays, work: Workspace) -> np.ndarray | None:
     """Traces by (group, sequence), or None (with more room) where a table of the workspace overflowed."""
-    out = np.zeros((max(len(layout.groups) * 8, 1024), 4))
+    out = np.zeros((max(len(leaf.bounds) * 8, 1024), 4))
     while True:
-        size = work.sequences[2].shape[0]
+        size = work.known.sequences[2].shape[0]
         rows = leaf_rows(
-            arrays, main, work.into, layout.group_inner, layout.group_count, layout.group_start,
-            np.zeros(size, np.int64), np.zeros(size), out,
-        )  # fmt: skip
-        if work.full:
+            leaf.bounds, leaf.slot, leaf.traffic, leaf.mass, work.into, np.zeros(size, np.int64), np.zeros(size), out
+        )
+        if work.known.full:
             work.make_room()
             return None
         if rows >= 0:
@@ -271,7 +273,7 @@ def _component_totals(
     count = len(captured.plan.graph.components)
     found = {name: np.zeros(count) for name in ("mass", "own")}
     found |= {name: np.zeros(count, np.int64) for name in ("traffic", "entries", "contested", "won")}
-    table = work.sequences
+    table = work.known.sequences
     shares.component_totals(
         visits, np.argsort(visits[:, 1], kind="stable"), table[2], table[3], int(table[4][COUNT]), inside.start, inside.listed,
         inside.owner_start, inside.owners, found["mass"], found["traffic"], found["entries"], found["own"],

@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 
 
 class OnDemand(Sequence[_T]):
-    """A sequence that is worked out when it is first looked at: most paths of a step are only counted.
+    """A sequence that is spelt out when it is first looked at: most rows and paths of a step are only counted.
 
     Equal to the tuple of its elements.
     """
@@ -36,8 +36,10 @@ class OnDemand(Sequence[_T]):
 
     @property
     def _values(self) -> tuple[_T, ...]:
-        if self._make is not None:
-            self._known, self._make = self._make(), None
+        make = self._make  # another thread may be at it too
+        if make is not None:
+            self._known = make()
+            self._make = None
         return self._known
 
     def __len__(self) -> int:
@@ -209,6 +211,8 @@ class BatchTrace:
         parameters: one row a parameter tensor, in the order of the model.
         components: one row a component, in the order of `graph.components`.
         routes: top routes by mass, overall and per parameter.
+
+    All numbers are worked out with the step; rows are spelt out of them (`OnDemand`) by whoever looks first.
     """
 
     mode: str
@@ -221,9 +225,9 @@ class BatchTrace:
     mass: np.ndarray
     dominant: np.ndarray
     non_finite: bool
-    parameters: tuple[ParameterTrace, ...]
-    components: tuple[ComponentShare, ...]
-    routes: tuple[RouteShare, ...]
+    parameters: Sequence[ParameterTrace]
+    components: Sequence[ComponentShare]
+    routes: Sequence[RouteShare]
     consistent: bool = True
 
 

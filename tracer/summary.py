@@ -12,8 +12,9 @@ import numpy as np
 
 from gradtrace.tracer.kernels import tree
 from gradtrace.tracer.kernels.passes import mark_read
-from gradtrace.tracer.kernels.shares import STRONGEST
-from gradtrace.tracer.places import strongest, telling_hop
+from gradtrace.tracer.kernels.state import LIVE, STRONGEST
+from gradtrace.tracer.path_tree import PathTree
+from gradtrace.tracer.places import Places, strongest, telling_hop
 from gradtrace.tracer.plan import Plan
 from gradtrace.tracer.routes import collapse
 from gradtrace.tracer.solve import Solved
@@ -26,7 +27,35 @@ from gradtrace.tracer.steptrace import (
     ParameterTrace,
     RouteShare,
 )
-from gradtrace.tracer.structure import ParameterInfo
+from gradtrace.tracer.workspace import Known
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """What the rows of a step are spelt from, apart from its tensors: rows may be asked for when these are long gone.
+
+    Attributes:
+        plan: the structure.
+        tree: traces of the strongest scalars.
+        parameters, non_finite, visits, totals (of components), known, begun: as in `Solved`.
+        unread: per learnt tensor, scalars that no operator read.
+        flow: float64 [edges], unscaled.
+        unscaled: factor that takes a gradient scaler's out.
+    """
+
+    plan: Plan
+    tree: PathTree
+    parameters: np.ndarray
+    non_finite: np.ndarray
+    unread: np.ndarray
+    visits: np.ndarray
+    totals: dict[str, np.ndarray]
+    known: Known
+    begun: Places | None
+    flow: np.ndarray
+    unscaled: float
+    batch_size: int | None
+    top_routes: int
 
 
 def summarise(
@@ -55,6 +84,12 @@ def summarise(
     np.maximum.at(peak, plan.layout.edge_of, solved.peak * unscaled)
     flow = by_edge(solved.flow * unscaled)
     mass = by_edge(solved.use_mass * unscaled)
+    starts = solved.parameters[:, STRONGEST].astype(np.int64)
+    solved.grow((solved.plan.base[plan.learnt] + starts)[starts >= 0])
+    found = Findings(
+        plan, solved.tree, solved.parameters, solved.non_finite, unread_scalars(solved), solved.visits, solved.components,
+        solved.known, solved.begun, flow, unscaled, batch_size, top_routes,
+    )  # fmt: skip
     return BatchTrace(
         mode=solved.mode,
         batch=batch,
@@ -66,9 +101,9 @@ def summarise(
         mass=mass,
         dominant=dominant_edges(plan, mass),
         non_finite=solved.any_non_finite or not math.isfinite(loss),
-        parameters=parameter_rows(solved, unscaled, batch_size),
-        components=component_rows(solved, flow, unscaled),
-        routes=route_rows(solved, unscaled, top_routes),
+        parameters=OnDemand(partial(parameter_rows, found)),
+        components=OnDemand(partial(component_rows, found)),
+        routes=OnDemand(partial(route_rows, found)),
         consistent=plan.consistent is not False,
     )
 
@@ -84,67 +119,59 @@ def dominant_edges(plan: Plan, mass: np.ndarray) -> np.ndarray:
     return dominant & (mass > 0)
 
 
-def parameter_rows(solved: Solved, unscaled: float, batch_size: int | None) -> tuple[ParameterTrace, ...]:
+def unread_scalars(solved: Solved) -> np.ndarray:
+    """Scalars of each learnt leaf that no operator read: decided by the structure, unless data chooses what is read."""
+    plan = solved.captured.plan
+    unread = np.zeros(plan.learnt.size, np.int64)
+    for at in np.flatnonzero(solved.parameters[:, LIVE] < solved.plan.size[plan.learnt]).tolist():
+        tensor = int(plan.learnt[at])
+        if tensor not in plan.unread or plan.by_data:
+            read = np.zeros(int(solved.plan.size[tensor]), np.uint8)
+            mark_read(tensor, solved.plan, read)
+            plan.unread[tensor] = int((read == 0).sum())
+        unread[at] = plan.unread[tensor]
+    return unread
+
+
+def parameter_rows(found: Findings) -> tuple[ParameterTrace, ...]:
     """One row a parameter tensor, strongest path included."""
-    layout = solved.captured.plan.layout
-    live = solved.parameters[:, STRONGEST] >= 0
-    solved.grow(
-        (solved.plan.base[solved.captured.plan.learnt] + solved.parameters[:, STRONGEST].astype(np.int64))[live]
-    )
-    found = iter(zip(solved.parameters.tolist(), solved.non_finite.tolist(), strict=True))
+    numbers = iter(zip(found.parameters.tolist(), found.non_finite.tolist(), found.unread.tolist(), strict=True))
     rows = []
-    for info in layout.parameters:
+    for info in found.plan.layout.parameters:
+        size = math.prod(info.shape)
         if info.tensor is None:
-            unread = math.prod(info.shape)
-            rows.append(ParameterTrace(info.name, info.vertex, info.shape, 0, 0.0, 0, unread, 0, None))
+            rows.append(ParameterTrace(info.name, info.vertex, info.shape, 0, 0.0, 0, size, 0, None))
             continue
-        (traffic, total, scalar, path), non_finite = next(found)
-        size = int(solved.plan.size[info.tensor])
-        unread = unread_scalars(solved, info.tensor) if traffic < size else 0
-        strongest = None
-        if traffic:
-            strongest = dominant_path(solved, info, int(scalar), int(path), total, unscaled, batch_size)
+        (traffic, total, scalar, path), non_finite, unread = next(numbers)
+        leading = dominant_path(found, info.tensor, int(scalar), int(path), total) if traffic else None
         rows.append(
             ParameterTrace(
-                info.name, info.vertex, info.shape, int(traffic), total * unscaled, size - int(traffic) - unread, unread,
-                non_finite, strongest,
+                info.name, info.vertex, info.shape, int(traffic), total * found.unscaled, size - int(traffic) - unread,
+                unread, non_finite, leading,
             )
         )  # fmt: skip
     return tuple(rows)
 
 
-def unread_scalars(solved: Solved, tensor: int) -> int:
-    """Scalars of a leaf that no operator read: decided by the structure, unless data chooses what is read."""
-    plan = solved.captured.plan
-    if tensor not in plan.unread or plan.by_data:
-        read = np.zeros(int(solved.plan.size[tensor]), np.uint8)
-        mark_read(tensor, solved.plan, read)
-        plan.unread[tensor] = int((read == 0).sum())
-    return plan.unread[tensor]
-
-
-def dominant_path(
-    solved: Solved, info: ParameterInfo, scalar: int, path: int, total: float, unscaled: float, batch_size: int | None
-) -> DominantPath | None:
+def dominant_path(found: Findings, tensor: int, scalar: int, path: int, total: float) -> DominantPath | None:
     """The trace of one scalar of a parameter, or None if it breaks off (underflow on the way)."""
-    assert info.tensor is not None  # unread parameters have no traces
-    row = solved.tree.row_of(int(solved.plan.base[info.tensor]) + scalar)
-    first = solved.tree.columns[row]
+    row = found.tree.row_of(int(found.plan.arrays.base[tensor]) + scalar)
+    first = found.tree.columns[row]
     if first[tree.LENGTH] < 0:
         return None
-    vertices = path_vertices(solved, path)
-    own = float(first[tree.GRADIENT]) * unscaled
+    vertices = path_vertices(found.known, path)
+    own = float(first[tree.GRADIENT]) * found.unscaled
     mass = abs(own) if math.isfinite(own) else 0.0
-    example, time = place_of(solved, path, vertices, row, batch_size)
+    example, time = place_of(found, path, vertices, row)
     return DominantPath(
         scalar=scalar,
         vertices=vertices,
-        index=OnDemand(partial(solved.tree.index, row)),
-        weight=OnDemand(partial(solved.tree.weight, row)),
-        gradient=OnDemand(partial(solved.tree.gradient, row, unscaled)),
+        index=OnDemand(partial(found.tree.index, row)),
+        weight=OnDemand(partial(found.tree.weight, row)),
+        gradient=OnDemand(partial(found.tree.gradient, row, found.unscaled)),
         parameter_gradient=own,
         mass=mass,
-        share=mass / (total * unscaled) if total else 0.0,
+        share=mass / (total * found.unscaled) if total else 0.0,
         margin=float(first[tree.LEAST_MARGIN]),
         # Both in units of the unscaled loss: the product of partials never saw the scaler.
         concentration=math.exp(float(first[tree.LOG_PRODUCT]) - math.log(mass)) if mass else math.inf,
@@ -153,44 +180,44 @@ def dominant_path(
     )
 
 
-def path_vertices(solved: Solved, path: int) -> tuple[int, ...]:
+def path_vertices(known: Known, path: int) -> tuple[int, ...]:
     """The operators of a path by its number; worked out once as long as the workspace keeps its tables."""
-    known = solved.vertices.get(path)
-    if known is None:
-        parent, element = solved.paths[2], solved.paths[3]
+    found = known.vertices.get(path)
+    if found is None:
+        parent, element = known.paths[2], known.paths[3]
         crossed = []
         at = path
         while at:
             crossed.append(int(element[at]))
             at = parent[at]
-        known = solved.vertices[path] = tuple(crossed)
-    return known
+        found = known.vertices[path] = tuple(crossed)
+    return found
 
 
-def place_of(
-    solved: Solved, path: int, vertices: tuple[int, ...], row: int, batch_size: int | None
-) -> tuple[int | None, int | None]:
+def place_of(found: Findings, path: int, vertices: tuple[int, ...], row: int) -> tuple[int | None, int | None]:
     """(example, time step) of a trace: at its first operator that repeats, else by the batch size alone."""
-    key = (path, batch_size)
-    if key not in solved.places:
-        solved.places[key] = telling_hop(solved.captured.plan.graph, vertices, batch_size)
-    hop, inner, time = solved.places[key]
+    key = (path, found.batch_size)
+    place = found.known.places.get(key)
+    if place is None:
+        place = found.known.places[key] = telling_hop(found.plan.graph, vertices, found.batch_size)
+    hop, inner, time = place
     if hop is None:
         return None, time
+    columns, base = found.tree.columns, found.plan.arrays.base
     for _ in range(hop + 1):
-        row = int(solved.tree.columns[row, tree.AFTER])
-    scalar = int(solved.tree.columns[row, tree.ID])
-    tensor = int(np.searchsorted(solved.plan.base, scalar, side="right")) - 1
-    return (scalar - int(solved.plan.base[tensor])) // inner, time
+        row = int(columns[row, tree.AFTER])
+    scalar = int(columns[row, tree.ID])
+    tensor = int(np.searchsorted(base, scalar, side="right")) - 1
+    return (scalar - int(base[tensor])) // inner, time
 
 
-def component_rows(solved: Solved, edge_flow: np.ndarray, unscaled: float) -> tuple[ComponentShare, ...]:
-    """One row a component, descendants included, in the graph's order; `edge_flow` is unscaled already."""
-    plan = solved.captured.plan
-    found = {name: values.tolist() for name, values in solved.components.items()}
+def component_rows(found: Findings) -> tuple[ComponentShare, ...]:
+    """One row a component, descendants included, in the graph's order."""
+    plan, unscaled = found.plan, found.unscaled
+    totals = {name: values.tolist() for name, values in found.totals.items()}
     flow = np.zeros(len(plan.graph.components))
-    np.add.at(flow, plan.ancestry.entered, edge_flow[plan.ancestry.entered_edge])
-    total_mass, total_traffic = float(solved.visits[:, 3].sum()), int(solved.visits[:, 2].sum())
+    np.add.at(flow, plan.ancestry.entered, found.flow[plan.ancestry.entered_edge])
+    total_mass, total_traffic = float(found.visits[:, 3].sum()), int(found.visits[:, 2].sum())
     return tuple(
         ComponentShare(
             component=component.path,
@@ -203,34 +230,34 @@ def component_rows(solved: Solved, edge_flow: np.ndarray, unscaled: float) -> tu
             contested=contested,
             won=won,
             flow=entering,
-            **_begun(solved, at, unscaled),
+            **_begun(found, at),
         )
         for at, (component, mass, traffic, entries, own, contested, won, entering) in enumerate(
             zip(
-                plan.graph.components, found["mass"], found["traffic"], found["entries"], found["own"], found["contested"],
-                found["won"], flow.tolist(), strict=True,
+                plan.graph.components, totals["mass"], totals["traffic"], totals["entries"], totals["own"],
+                totals["contested"], totals["won"], flow.tolist(), strict=True,
             )
         )
     )  # fmt: skip
 
 
-def _begun(solved: Solved, component: int, unscaled: float) -> dict[str, Any]:
+def _begun(found: Findings, component: int) -> dict[str, Any]:
     """Where the traces that cross a component begin: its strongest time steps and examples."""
-    if solved.begun is None:
+    if found.begun is None:
         return {}
-    times, time_mass = strongest(solved.begun.times[component] * unscaled)
-    examples, example_mass = strongest(solved.begun.examples[component] * unscaled)
+    times, time_mass = strongest(found.begun.times[component] * found.unscaled)
+    examples, example_mass = strongest(found.begun.examples[component] * found.unscaled)
     return {"times": times, "time_mass": time_mass, "examples": examples, "example_mass": example_mass}
 
 
-def route_rows(solved: Solved, unscaled: float, top: int) -> tuple[RouteShare, ...]:
+def route_rows(found: Findings) -> tuple[RouteShare, ...]:
     """Top routes by mass, overall and per parameter; what lies beyond is one "other" row."""
-    layout = solved.captured.plan.layout
+    layout, top, unscaled = found.plan.layout, found.top_routes, found.unscaled
     # By identity: routes are interned, and some are long.
     whole: dict[int, _Total] = {}
     parts: dict[int, dict[int, _Total]] = defaultdict(dict)
-    for group, sequence, traffic, mass in solved.visits.tolist():
-        route = route_of(solved, int(sequence))
+    for group, sequence, traffic, mass in found.visits.tolist():
+        route = route_of(found.known, int(sequence), layout.paths)
         for totals in (whole, parts[layout.groups[int(group)][0]]):
             entry = totals.get(id(route))
             if entry is None:
@@ -251,12 +278,14 @@ class _Total:
     mass: float = 0.0
 
 
-def route_of(solved: Solved, sequence: int) -> tuple[str, ...]:
-    """The route of a sequence by its number; worked out once as long as the workspace keeps its tables."""
-    known = solved.routes.get(sequence)
-    if known is None:
-        paths = solved.captured.plan.layout.paths
-        parent, element = solved.sequences[2], solved.sequences[3]
+def route_of(known: Known, sequence: int, paths: list[str]) -> tuple[str, ...]:
+    """The route of a sequence by its number; worked out once as long as the workspace keeps its tables.
+
+    `paths` are the components by number.
+    """
+    route = known.routes.get(sequence)
+    if route is None:
+        parent, element = known.sequences[2], known.sequences[3]
         crossed = []
         at = sequence
         while at:
@@ -264,8 +293,8 @@ def route_of(solved: Solved, sequence: int) -> tuple[str, ...]:
                 crossed.append(paths[element[at] - 1])
             at = parent[at]
         route = collapse(crossed)
-        known = solved.routes[sequence] = solved.interned.setdefault(route, route)
-    return known
+        route = known.routes[sequence] = known.interned.setdefault(route, route)
+    return route
 
 
 def _ranked(parameter: str, totals: list[_Total], top: int, unscaled: float) -> list[RouteShare]:

@@ -56,6 +56,7 @@ class Skim:
         names: their names.
         upstream: per node and operand, (position of the node that made it, output number), or None.
         numbers: autograd's running numbers (-1 for leaves).
+        variables: leaf tensors by the position of their node.
         output: output number of the loss (its node is position 0).
     """
 
@@ -63,6 +64,7 @@ class Skim:
     names: list[str]
     upstream: list[tuple[tuple[int, int] | None, ...]]
     numbers: list[int]
+    variables: dict[int, torch.Tensor]
     output: int
 
 
@@ -114,15 +116,17 @@ def check_loss(loss: Any) -> None:
         )
 
 
-def skim(loss: torch.Tensor) -> Skim:
-    """Find all autograd nodes that `loss` depends on. Iterative: depth is bounded by memory only."""
-    functions: list[Any] = [loss.grad_fn]
-    position: dict[Any, int] = {loss.grad_fn: 0}
+def below(root: Any) -> tuple[list[Any], list[tuple[tuple[int, int] | None, ...]]]:
+    """All autograd nodes that a node depends on, itself first, and per node and operand (position of its maker, output number).
+
+    Iterative: depth is bounded by memory only.
+    """
+    functions: list[Any] = [root]
+    position: dict[Any, int] = {root: 0}
     upstream: list[tuple[tuple[int, int] | None, ...]] = []
-    at = 0
-    while at < len(functions):
+    for fn in functions:  # grows meanwhile
         operands: list[tuple[int, int] | None] = []
-        for made, output in functions[at].next_functions:
+        for made, output in fn.next_functions:
             if made is None:
                 operands.append(None)
                 continue
@@ -132,15 +136,21 @@ def skim(loss: torch.Tensor) -> Skim:
                 functions.append(made)
             operands.append((found, output))
         upstream.append(tuple(operands))
-        at += 1
+    return functions, upstream
+
+
+def skim(loss: torch.Tensor) -> Skim:
+    """Find all autograd nodes that `loss` depends on."""
+    functions, upstream = below(loss.grad_fn)
     names = [fn.name() for fn in functions]
-    numbers = [-1 if name == ACCUMULATE else fn._sequence_nr() for fn, name in zip(functions, names, strict=True)]
-    return Skim(functions, names, upstream, numbers, loss.output_nr)
+    variables = {at: functions[at].variable for at, name in enumerate(names) if name == ACCUMULATE}
+    numbers = [-1 if at in variables else fn._sequence_nr() for at, fn in enumerate(functions)]
+    return Skim(functions, names, upstream, numbers, variables, loss.output_nr)
 
 
 def walk(skimmed: Skim) -> Walk:
     """The nodes of a recording with all that planning asks of them."""
-    leaves = [at for at, name in enumerate(skimmed.names) if name == ACCUMULATE]
+    leaves = list(skimmed.variables)
     order = leaves + _forward_order(skimmed)
     position = [0] * len(order)
     for index, at in enumerate(order):
@@ -151,8 +161,8 @@ def walk(skimmed: Skim) -> Walk:
 def node_at(skimmed: Skim, at: int, position: Sequence[int]) -> Node:
     """One node of a recording; `position` maps places in the skim to node numbers."""
     fn, name = skimmed.functions[at], skimmed.names[at]
-    if name == ACCUMULATE:
-        variable = fn.variable
+    variable = skimmed.variables.get(at)
+    if variable is not None:
         return Node(fn, position[at], "", (), -1, variable, [variable.shape], [variable.dtype])
     metadata = fn._input_metadata
     return Node(

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gradtrace.tracer import trace
+from gradtrace.tracer import memory, trace
 from gradtrace.tracer.errors import (
     BudgetError,
     GradtraceError,
@@ -270,6 +270,17 @@ def test_a_hook_that_changes_a_gradient_is_told_of() -> None:
 
     assert trace(lambda: loss(False), model).batch_trace().consistent
     assert not trace(lambda: loss(True), model).batch_trace().consistent
+
+
+def test_a_trace_that_would_not_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = net()
+    assert memory.available() is None or memory.available() > 2**20
+    monkeypatch.setattr(memory, "available", lambda: 500)
+    with pytest.raises(BudgetError, match=r"at least .* GiB \(26 scalars of parameters, 51 of operators\)"):
+        trace(lambda: model(X).sum(), model)
+    assert all(p.grad is None for p in model.parameters())
+    monkeypatch.setattr(memory, "available", lambda: None)
+    assert trace(lambda: model(X).sum(), model).path("0.weight", 0) is not None
 
 
 def test_errors_name_what_to_do() -> None:

@@ -235,3 +235,32 @@ def test_watched_parameters_and_top_routes() -> None:
     assert step.watched == ("0.weight",)
     for parameter in {r.parameter for r in step.traces[0].routes}:
         assert sum(r.parameter == parameter and r.route is not None for r in step.traces[0].routes) == 1
+
+
+@pytest.mark.parametrize("situation", ["empty", "accumulated", "taken in the backward", "taken later", "scaled after"])
+def test_gradients_of_leaves_are_those_that_arrived(situation: str) -> None:
+    """They are read from `.grad` where that is safe: what else happens to it changes nothing."""
+    model, other = net(), net()
+    alone = trace(lambda: loss_of(other), other)
+
+    def take(p: Tensor) -> None:
+        p.grad = None
+
+    with Tracer(model, every=1) as tracer:
+        for number in range(4):
+            model.zero_grad()
+            if situation == "accumulated":
+                loss_of(model).backward()
+            if situation == ("taken in the backward" if number == 0 else "taken later" if number == 2 else ""):
+                for p in model.parameters():
+                    p.register_post_accumulate_grad_hook(take)
+            with tracer.step() as step:
+                step.backward(loss_of(model))
+            if situation == "scaled after":
+                nn.utils.clip_grad_norm_(model.parameters(), 1e-6)
+            masses = [row.mass for row in step.trace.traces[0].parameters]
+            assert masses == pytest.approx([row.mass for row in alone.parameters()])
+            path, expected = step.traces["training"].path("2.weight", (1, 2)), alone.path("2.weight", (1, 2))
+            assert path is not None and expected is not None
+            assert path.gradient == pytest.approx(expected.gradient)
+            assert [h.gradient for h in path.hops] == pytest.approx([h.gradient for h in expected.hops])

@@ -15,8 +15,8 @@ from gradtrace.tracer.kernels.bits import total_and_largest
 from gradtrace.tracer.kernels.candidates import TABLE, component_of, evaluate
 from gradtrace.tracer.kernels.component_sets import intern
 from gradtrace.tracer.kernels.layout import D0, D1, D2, HI, ID_S0, ID_S1, ID_S2, ID_START, ID_TABLE, KIND, LO, PAIRS
-from gradtrace.tracer.kernels.state import USED
-from gradtrace.tracer.kernels.views import bare_plan, bare_state
+from gradtrace.tracer.kernels.state import ENTRIES, LIVE, MASS, PATH, STRONGEST, USED, LeafArrays
+from gradtrace.tracer.kernels.views import bare, bare_plan, bare_state
 from gradtrace.tracer.kernels.visit import visit
 
 _SPARSE = 8
@@ -70,7 +70,7 @@ def _leaf_contests(tensor, plan, state):
     for v in range(plan.size[tensor]):
         u = state.onward_id[base + v]
         if u >= 0:
-            _contest(state.sets[v], u, state.via_use[base + v], state.traffic[base + v], plan, state)
+            _contest(state.sets[v], u, state.via_use[base + v], 1, plan, state)
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False, forceinline=True)
@@ -85,21 +85,34 @@ def _contest(number, u, use, count, plan, state):
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
-def forward(plan, state, known, use_traffic, use_mass, like):
+def keep_leaves(addresses, plan, kept, like):
+    """Copy the gradients of all leaves to `kept` (by id; 0 where there is none) and let their addresses name the copies.
+
+    What the user does to `.grad` after the step then changes no answer about it.
+    """
+    for tensor in range(plan.leaves):
+        base, size = plan.base[tensor], plan.size[tensor]
+        if addresses[tensor] == 0:
+            kept[base : base + size] = 0
+            continue
+        gradient = array_at(addresses[tensor], size, like)
+        for v in range(size):
+            kept[base + v] = gradient[v]
+        addresses[tensor] = kept.ctypes.data + base * like.itemsize
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False)
+def forward(plan, state, leaf, known, use_traffic, use_mass, like):
     """Send the traces up. `known` says that every scalar's best candidate is in the state already (maxprod)."""
     plan, state = bare_plan(plan), bare_state(state)
+    for tensor in leaf.learnt:
+        if known and plan.track[tensor]:
+            evaluate(tensor, True, plan, state, like)
+            _leaf_contests(tensor, plan, state)
+    _send_leaves(plan, state, leaf, use_traffic, use_mass)
     largest = np.int64(1)
     for tensor in range(plan.base.shape[0]):
-        base, size = plan.base[tensor], plan.size[tensor]
-        if tensor < plan.leaves:
-            if known and plan.track[tensor]:
-                evaluate(tensor, True, plan, state, like)
-                _leaf_contests(tensor, plan, state)
-            _send_leaf(
-                base, size, state.onward_id, state.via_use, plan.targets, state.slot, state.ident, state.onward, state.via,
-                state.traffic, state.link, state.mass, state.head, state.filled, state.counts, use_traffic, use_mass,
-            )  # fmt: skip
-        largest = max(largest, size)
+        largest = max(largest, plan.size[tensor])
     rank = np.empty(largest, np.int32)
     for tensor in range(plan.leaves, plan.base.shape[0]):
         count = state.filled[tensor]
@@ -136,8 +149,8 @@ def forward(plan, state, known, use_traffic, use_mass, like):
                 if best[q] > 0:
                     _contest(state.sets[q], np.int64(onward[q]), via[q], state.traffic[slots[q]], plan, state)
         _send(
-            count, slots, best, onward, via, plan.targets, state.slot, state.ident, state.onward, state.via, state.traffic,
-            state.link, state.mass, state.head, state.filled, state.counts, use_traffic, use_mass,
+            count, slots, best, onward, via, plan.targets, state.slot, state.ident, state.onward, state.traffic, state.link,
+            state.mass, state.head, state.filled, state.counts, use_traffic, use_mass,
         )  # fmt: skip
 
 
@@ -174,28 +187,73 @@ def _listed(s, count, base, ident, link, where, slots):
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
+def _send_leaves(plan, state, leaf, use_traffic, use_mass):
+    leaf = LeafArrays(
+        bare(leaf.learnt), bare(leaf.gradients), bare(leaf.group_start), bare(leaf.group_count), bare(leaf.group_inner),
+        bare(leaf.entry_at), bare(leaf.slot), bare(leaf.traffic), bare(leaf.mass), bare(leaf.bounds), bare(leaf.rows),
+        bare(leaf.non_finite),
+    )  # fmt: skip
+    for at in range(leaf.learnt.shape[0]):
+        tensor = leaf.learnt[at]
+        base, size = plan.base[tensor], plan.size[tensor]
+        row = leaf.rows[at]
+        row[LIVE], row[MASS], row[STRONGEST], row[PATH] = 0, 0, -1, -1
+        leaf.non_finite[at] = 0
+        top = -1.0
+        # Of one use, every scalar that goes on goes on by it.
+        single = plan.use_start[tensor + 1] - plan.use_start[tensor] == 1
+        only = plan.use_list[plan.use_start[tensor]] if single else np.int64(-1)
+        span = max(leaf.group_inner[tensor], 1)
+        for start in range(0, size, span):
+            group = leaf.group_start[tensor] + (start // span) % leaf.group_count[tensor]
+            first = state.counts[ENTRIES]
+            live, whole, top, best, bad = _send_leaf(
+                base + start, base + min(start + span, size), only, leaf.gradients, top, state.largest, state.onward_id,
+                state.via_use, plan.targets, state.slot, state.ident, state.onward, state.traffic, state.link, state.mass,
+                state.head, state.filled, state.counts, leaf.entry_at, leaf.slot, leaf.traffic, leaf.mass, use_traffic,
+                use_mass,
+            )  # fmt: skip
+            end = state.counts[ENTRIES]
+            for p in range(first, end):
+                state.traffic[leaf.slot[p]] += leaf.traffic[p]
+                state.mass[leaf.slot[p]] += leaf.mass[p]
+            leaf.bounds[group, 0], leaf.bounds[group, 1] = first, end
+            row[LIVE] += live
+            row[MASS] += whole
+            leaf.non_finite[at] += bad
+            if best >= 0:
+                row[STRONGEST], row[PATH] = best - base, state.slot[state.onward_id[best]]
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False)
 def _send_leaf(
-    base, size, onward_id, via_use, targets, slot, ident, onward, via, traffic, link, mass, head, filled, counts, use_traffic,
-    use_mass,
+    low, high, only, gradients, top, largest, onward_id, via_use, targets, slot, ident, onward, traffic, link, mass, head,
+    filled, counts, entry_at, entry_slot, entry_traffic, entry_mass, use_traffic, use_mass,
 ):  # fmt: skip
-    """Send the traces of the scalars of a leaf one edge on; a scalar that no trace has reached before gets a slot."""
-    used = counts[USED]
-    last, crossed, carried = np.int64(-1), np.int64(0), 0.0
-    for v in range(base, base + size):
-        count, weight = traffic[v], mass[v]
-        onward[v] = -1
-        if count == 0:
-            continue
+    """Send the traces of the scalars low ≤ id < high of a leaf one edge on, added up by the scalar that they come to.
+
+    A scalar that no trace has reached before gets a slot. Each that traces of this block come to gets an entry:
+    `entry_slot`, `entry_traffic`, `entry_mass`; `entry_at` (by slot, unset at first) tells which.
+
+    Returns (live traces, their mass, the largest mass so far, id of the scalar that has it or -1, non-finite gradients).
+    """
+    used, first = counts[USED], counts[ENTRIES]
+    entries = first
+    live, whole, best, bad = np.int64(0), 0.0, np.int64(-1), np.int64(0)
+    last, crossed, carried = only, np.int64(0), 0.0
+    for v in range(low, high):
+        weight = abs(np.float64(gradients[v]))
+        if not weight <= largest:
+            bad += 1
+            weight = 0.0
         u = onward_id[v]
         if u < 0:
-            traffic[v] = 0
             continue
-        use = np.int64(via_use[v])
         s = slot[u]
         if s < 0:
             s = np.int32(used)
             used += 1
-            target = targets[use]
+            target = targets[only if only >= 0 else np.int64(via_use[v])]
             slot[u] = s
             ident[s] = u
             onward[s] = -1
@@ -204,29 +262,45 @@ def _send_leaf(
             link[s] = head[target]
             head[target] = s
             filled[target] += 1
-        onward[v] = s
-        via[v] = use
-        traffic[s] += count
-        mass[s] += weight
-        if use != last:
-            if last >= 0:
-                use_traffic[last] += crossed
-                use_mass[last] += carried
-            last, crossed, carried = use, np.int64(0), 0.0
-        crossed += count
-        carried += weight
+        e = np.int64(entry_at[s])
+        if not (first <= e < entries and entry_slot[e] == s):
+            e = entries
+            entries += 1
+            entry_at[s] = e
+            entry_slot[e] = s
+            entry_traffic[e] = 0
+            entry_mass[e] = 0
+        entry_traffic[e] += 1
+        entry_mass[e] += weight
+        live += 1
+        whole += weight
+        if weight > top:
+            top = weight
+            best = np.int64(v)
+        if only < 0:
+            use = np.int64(via_use[v])
+            if use != last:
+                if last >= 0:
+                    use_traffic[last] += crossed
+                    use_mass[last] += carried
+                last, crossed, carried = use, np.int64(0), 0.0
+            crossed += 1
+            carried += weight
+    if only >= 0:
+        crossed, carried = live, whole
     if last >= 0:
         use_traffic[last] += crossed
         use_mass[last] += carried
-    counts[USED] = used
+    counts[USED], counts[ENTRIES] = used, entries
+    return live, whole, top, best, bad
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
 def _send(
-    number, slots, best, onward_id, via_use, targets, slot, ident, onward, via, traffic, link, mass, head, filled, counts,
+    number, slots, best, onward_id, via_use, targets, slot, ident, onward, traffic, link, mass, head, filled, counts,
     use_traffic, use_mass,
 ):  # fmt: skip
-    """The same for visited scalars of an operator, by their slots."""
+    """The same for visited scalars of an operator, one by one, by their slots."""
     used = counts[USED]
     last, crossed, carried = np.int64(-1), np.int64(0), 0.0
     for q in range(number):
@@ -248,7 +322,6 @@ def _send(
             head[target] = s
             filled[target] += 1
         onward[v] = s
-        via[v] = use
         traffic[s] += count
         mass[s] += weight
         if use != last:

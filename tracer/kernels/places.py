@@ -9,10 +9,13 @@ from gradtrace.tracer.kernels.views import bare_plan, bare_state
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
-def places(plan, state, into, time_of, inner_of, told_by, compact, time, example, by_time, by_example):
+def places(
+    plan, state, slot, mass, entries, into, time_of, inner_of, told_by, compact, time, example, by_time, by_example
+):
     """Add up the masses of all leaf scalars' traces.
 
     Args:
+        slot, mass, entries: where traces come to from leaves, see `state.LeafArrays`, and how many entries there are.
         into: int32 [slots], number of the sequence of a trace that comes to a slot.
         time_of: int32 [T], time step of each tensor's operator (-1: it does not repeat).
         inner_of: int64 [T], scalars of one example in it; told_by: int8 [T], whether it tells the example (2: where it repeats, 1:
@@ -27,9 +30,11 @@ def places(plan, state, into, time_of, inner_of, told_by, compact, time, example
             state.filled[tensor], state.head[tensor], plan.base[tensor], time_of[tensor], inner_of[tensor], told_by[tensor],
             state.link, state.onward, state.ident, time, example,
         )  # fmt: skip
-    for tensor in range(plan.leaves):
-        base, size = plan.base[tensor], plan.size[tensor]
-        _add(base, size, state.onward, state.mass, into, compact, time, example, by_time, by_example)
+    for e in range(entries):
+        n = slot[e]
+        row = compact[into[n]]
+        by_time[row, time[n] + 1] += mass[e]
+        by_example[row, example[n] + 1] += mass[e]
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
@@ -46,13 +51,3 @@ def _mark(count, s, base, when, inner, told, link, onward, ident, time, example)
             time[s] = -1
             example[s] = (ident[s] - base) // inner if told == 1 else (example[n] if n >= 0 else np.int32(-1))
         s = link[s]
-
-
-@nb.njit(cache=True, nogil=True, boundscheck=False)
-def _add(base, size, onward, mass, into, compact, time, example, by_time, by_example):
-    for v in range(base, base + size):
-        n = onward[v]
-        if n >= 0:
-            row = compact[into[n]]
-            by_time[row, time[n] + 1] += mass[v]
-            by_example[row, example[n] + 1] += mass[v]

@@ -55,44 +55,26 @@ def _numbers(count, s, base, inner, blocks, components, vertex, link, onward, id
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
-def leaf_rows(plan, state, into, group_inner, group_count, group_start, traffic_of, mass_of, out):
+def leaf_rows(bounds, slot, traffic, mass, into, traffic_of, mass_of, out):
     """Traces by (group, sequence): rows of `out` (float64 [., 4]) become (group, sequence, traffic, mass).
 
-    A group is a block of a leaf tensor that belongs to one component. Returns how many rows there are, or -1 if `out` is too
-    short. `traffic_of`, `mass_of` are scratch, as long as the table of sequences, all zero.
+    Returns how many rows there are, or -1 if `out` is too short. `traffic_of`, `mass_of` are scratch, as long as the table of
+    sequences, all zero; the other arguments are those of `state.LeafArrays` and `sequences`.
     """
-    plan, state = bare_plan(plan), bare_state(state)
     rows = 0
-    for tensor in range(plan.leaves):
-        base, size = plan.base[tensor], plan.size[tensor]
-        groups, span = group_count[tensor], max(group_inner[tensor], 1)
-        for start in range(0, size, span):
-            group = group_start[tensor] + (start // span) % groups
-            end = min(start + span, size)
-            low, high = _block(
-                end - start, state.onward[base + start :], state.traffic[base + start :], state.mass[base + start :], into,
-                traffic_of, mass_of,
-            )  # fmt: skip
-            for s in range(low, high + 1):
-                if traffic_of[s] > 0:
-                    if rows >= out.shape[0]:
-                        return -1
-                    out[rows, 0], out[rows, 1], out[rows, 2], out[rows, 3] = group, s, traffic_of[s], mass_of[s]
-                    traffic_of[s], mass_of[s] = 0, 0
-                    rows += 1
+    for group in range(bounds.shape[0]):
+        low, high = np.int64(2**31), np.int64(-1)
+        for e in range(bounds[group, 0], bounds[group, 1]):
+            s = np.int64(into[slot[e]])
+            traffic_of[s] += traffic[e]
+            mass_of[s] += mass[e]
+            low = min(low, s)
+            high = max(high, s)
+        for s in range(low, high + 1):
+            if traffic_of[s] > 0:
+                if rows >= out.shape[0]:
+                    return -1
+                out[rows, 0], out[rows, 1], out[rows, 2], out[rows, 3] = group, s, traffic_of[s], mass_of[s]
+                traffic_of[s], mass_of[s] = 0, 0
+                rows += 1
     return rows
-
-
-@nb.njit(cache=True, nogil=True, boundscheck=False)
-def _block(count, onward, traffic, mass, into, traffic_of, mass_of):
-    low, high = np.int64(2**31), np.int64(-1)
-    for v in range(count):
-        n = onward[v]
-        if n < 0:
-            continue
-        s = np.int64(into[n])
-        traffic_of[s] += traffic[v]
-        mass_of[s] += mass[v]
-        low = min(low, s)
-        high = max(high, s)
-    return low, high

@@ -1,68 +1,9 @@
-"""Component totals from traces by sequence, and the parts of parameters' traces that need every scalar."""
+"""Component totals from traces by sequence."""
 
 from __future__ import annotations
 
 import numba as nb
 import numpy as np
-
-from gradtrace.tracer.kernels.addressing import array_at
-from gradtrace.tracer.kernels.views import bare_plan, bare_state
-
-
-@nb.njit(cache=True, nogil=True, boundscheck=False)
-def leaf_masses(tensors, plan, state, like, non_finite):
-    """traffic 1 and mass |gradient| for all scalars of the listed leaves (0 where it is not finite, which is counted)."""
-    plan, state = bare_plan(plan), bare_state(state)
-    for at in range(tensors.shape[0]):
-        tensor = tensors[at]
-        base, size = plan.base[tensor], plan.size[tensor]
-        state.traffic[base : base + size] = 1
-        if state.h_address[tensor] == 0:
-            state.mass[base : base + size] = 0
-            continue
-        gradient = array_at(state.h_address[tensor], size, like)
-        non_finite[at] = _masses(gradient, state.mass[base : base + size], size, state.largest)
-
-
-@nb.njit(cache=True, nogil=True, boundscheck=False)
-def _masses(gradient, mass, size, largest):
-    bad = 0
-    for v in range(size):
-        x = abs(gradient[v])
-        finite = x <= largest
-        bad += not finite
-        mass[v] = x if finite else 0
-    return bad
-
-
-LIVE, MASS, STRONGEST, PATH = 0, 1, 2, 3
-"""Columns of a parameter's row: live traces, their mass, flat index of the strongest scalar, number of its path."""
-
-
-@nb.njit(cache=True, nogil=True, boundscheck=False)
-def parameter_totals(tensors, plan, state, path, rows):
-    """Fill float64 [tensors, 4]: see the columns above (strongest and path are -1 where no trace is live)."""
-    plan, state = bare_plan(plan), bare_state(state)
-    for at in range(tensors.shape[0]):
-        tensor = tensors[at]
-        base, size = plan.base[tensor], plan.size[tensor]
-        live, mass, best = _totals(state.onward[base : base + size], state.mass[base : base + size], size)
-        rows[at, LIVE], rows[at, MASS], rows[at, STRONGEST], rows[at, PATH] = live, mass, best, -1
-        if best >= 0:
-            rows[at, PATH] = path[state.onward[base + best]]
-
-
-@nb.njit(cache=True, nogil=True, boundscheck=False)
-def _totals(onward, masses, size):
-    live, mass, best, top = 0, 0.0, -1, -1.0
-    for v in range(size):
-        if onward[v] >= 0:
-            live += 1
-            mass += masses[v]
-            if masses[v] > top:
-                top = masses[v]
-                best = v
-    return live, mass, best
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
@@ -166,7 +107,7 @@ def contest_totals(number, winner, count, parent, element, start, listed, contes
 
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
-def leave(plan, state, first):
+def leave(slot, ident, used):
     """Take the marks of visited scalars off again, so that the next step finds the workspace clean."""
-    for s in range(first, state.counts[0]):
-        state.slot[state.ident[s]] = -1
+    for s in range(used):
+        slot[ident[s]] = -1

@@ -11,8 +11,11 @@ Table = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 NON_FINITE = 0
 """Index into the meters of a pass: how many non-finite candidates were met."""
 
-USED = 0
-"""Index into `StepArrays.counts`: slots handed out so far."""
+USED, ENTRIES = 0, 1
+"""Indices into `StepArrays.counts`: slots and entries of leaves handed out so far."""
+
+LIVE, MASS, STRONGEST, PATH = 0, 1, 2, 3
+"""Columns of a parameter's row: live traces, their mass, flat index of the strongest scalar, number of its path."""
 
 
 class PlanArrays(NamedTuple):
@@ -52,9 +55,9 @@ class StepArrays(NamedTuple):
     best (float [ids]), onward_id, via_use (int32 [ids]): the best candidate of each scalar, for tensors evaluated whole.
     Only what is written takes memory.
 
-    slot: int32 [ids], where a visited scalar has its row in the arrays below (-1: not visited); a leaf scalar's slot is
-    its id. ident, onward (a slot, -1: nowhere), via, traffic, link (next slot of the same tensor): int32; mass: float64.
-    head: int32 [T], first slot of each tensor; filled: int64 [T], how many it has; counts: int64.
+    slot: int32 [ids], where a visited operator scalar has its row in the arrays below (-1: not visited). ident, onward (a
+    slot, -1: nowhere), traffic, link (next slot of the same tensor): int32; mass: float64. head: int32 [T], first slot of
+    each tensor; filled: int64 [T], how many it has; counts: int64 [2].
 
     wide: its dtype is the integer as wide as the floats. set_table, contest_table, contest_count: see `component_sets`.
     sets: int32, the candidate components of each scalar of the tensor at hand.
@@ -69,7 +72,6 @@ class StepArrays(NamedTuple):
     slot: np.ndarray
     ident: np.ndarray
     onward: np.ndarray
-    via: np.ndarray
     traffic: np.ndarray
     link: np.ndarray
     mass: np.ndarray
@@ -83,3 +85,30 @@ class StepArrays(NamedTuple):
     contest_table: Table
     contest_count: np.ndarray
     largest: float
+
+
+class LeafArrays(NamedTuple):
+    """What is known of the traces where they start.
+
+    learnt: int64 [L], the leaf tensors that are traced; gradients: float [leaf ids]; group_*: int64 [leaves], the groups
+    (blocks of one component) of a leaf: number of the first, how many, scalars in each.
+
+    Traces of one group that come to the same scalar are one entry: slot, traffic: int32, mass: float64 [entries]; bounds:
+    int64 [groups, 2], the entries of a group. entry_at: int32 [slots], scratch.
+
+    rows: float64 [L, 4], see the columns above (PATH is the slot that the strongest trace comes to until paths are numbered;
+    it and STRONGEST are -1 where no trace is live); non_finite: int64 [L].
+    """
+
+    learnt: np.ndarray
+    gradients: np.ndarray
+    group_start: np.ndarray
+    group_count: np.ndarray
+    group_inner: np.ndarray
+    entry_at: np.ndarray
+    slot: np.ndarray
+    traffic: np.ndarray
+    mass: np.ndarray
+    bounds: np.ndarray
+    rows: np.ndarray
+    non_finite: np.ndarray

@@ -39,7 +39,7 @@ def bare_state(state):
     """The state with bare arrays."""
     return StepArrays(
         bare(state.pointers), bare(state.h_address), bare(state.exponent), bare(state.best), bare(state.onward_id),
-        bare(state.via_use), bare(state.slot), bare(state.ident), bare(state.onward), bare(state.via), bare(state.traffic),
+        bare(state.via_use), bare(state.slot), bare(state.ident), bare(state.onward), bare(state.traffic),
         bare(state.link), bare(state.mass), bare(state.head), bare(state.filled), bare(state.counts), bare(state.sets),
         bare(state.wide), bare(state.meters), _bare_table(state.set_table), _bare_table(state.contest_table),
         bare(state.contest_count), state.largest,

@@ -26,6 +26,9 @@ from gradtrace.tracer.kernels.layout import (
 from gradtrace.tracer.rules.base import Context, Source, Use
 from gradtrace.tracer.walk import Node
 
+_SMALL = 1 << 13
+"""Elements of a factor up to which lines with gaps cost less than a copy without."""
+
 
 def _dense(tensor: torch.Tensor) -> tuple[int, ...]:
     """Strides in which the step has to present this tensor: its own where they cover memory without gaps or repeats."""
@@ -55,7 +58,8 @@ def _product(
     uses = []
     if x_ids is not None and y is not None:
         # left[n, r, i]: max over o of |right[n, i, o] · g[n, r, o]|; few scalars are visited, so lines along o must lie together
-        strides = torch.empty(y.shape, device="meta").stride()
+        # (a small factor is not worth a copy)
+        strides = _dense(y) if y.numel() <= _SMALL else torch.empty(y.shape, device="meta").stride()
         y_n, y_i, y_o = (strides[0] if batched else 0), strides[-2], strides[-1]
         inner = y.shape[-2]
         uses.append(
