@@ -56,7 +56,7 @@ format: $(test_stamp) ## put the code into the house style
 	$(bin)/ruff format .
 
 bench: $(test_stamp) ## measure tracing and storing against plain training (minutes)
-	@for file in benchmarks/[a-z]*.py; do \
+	@for file in $$(grep -l __main__ benchmarks/*.py); do \
 		name=$$(basename $$file .py); echo "== $$name"; $(bin)/python -m benchmarks.$$name $(ARGS) || exit 1; done
 
 clean: ## remove .venv and everything generated

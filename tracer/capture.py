@@ -115,8 +115,8 @@ class Captured:
             sides = gradients[place[0]][place[1]]
             return _solid(sides[place[2]]) if sides is not None else None
 
-        for slot, place in hooks.operands:
-            self.tensors[slot] = seen(place)
+        for slot, operand in hooks.operands:
+            self.tensors[slot] = seen(operand)
         for tensor, place in enumerate(hooks.outputs):
             self.outputs.append(self._of_leaf(tensor) if place is None else seen(place))
         if self.plan.consistent is None:
