@@ -209,6 +209,7 @@ class _Builder:
         if loss < 0:
             raise LossError("The loss is a constant as far as autograd knows: no parameter has a path to it.")
         bases = np.asarray(self.base, np.int64)
+        self.bases = torch.from_numpy(bases)
         loss_tensor = int(np.searchsorted(bases, loss, side="right")) - 1
         if loss_tensor < self.leaf_tensors:
             raise LossError("The loss is an element of a parameter itself: no operator lies between them.")
@@ -369,14 +370,13 @@ class _Builder:
             self.probed.add(node.index)
         if dynamic or any(use.probed or use.listed for use in uses):
             self.rewritten.add(node.index)
-        bases = torch.tensor(self.base)
         for use in uses:
             source = node.inputs[use.slot]
             assert source is not None  # rules skip constants
             if dynamic or use.probed or use.listed:
                 owners = [(t, 0, use.ids.numel()) for t in sorted(self.possible[source])]
             else:
-                owners = sources_of(use.ids, bases, self.positions)
+                owners = sources_of(use.ids, self.bases, self.positions)
             shared = self.fill_row(node, use)
             for tensor, lo, hi in owners:
                 record = Record(tensor, node.index, use, shared.row.copy(), shared.keep)
