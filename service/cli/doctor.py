@@ -19,7 +19,7 @@ COLUMNS = ("check", "state", "detail", "advice")
     "traced",
     default=True,
     show_default=True,
-    help="Trace a small model; the first time, this compiles the kernels, which takes about a minute.",
+    help="Trace a small model; the first time, this compiles the kernels, which takes some minutes.",
 )
 @format_option
 def command(traced: bool, output: str) -> None:

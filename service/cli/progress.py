@@ -44,7 +44,7 @@ class Patience:
         self._timer.cancel()
 
     def _say(self) -> None:
-        click.echo("Compiling the tracing kernels; this takes about a minute, once for an installation.", err=True)
+        click.echo("Compiling the tracing kernels; this takes some minutes, once for an installation.", err=True)
 
 
 class LineReporter:
