@@ -34,6 +34,8 @@ MAX_JSON = 100_000
 """Characters of a JSON spec that are looked at; more is refused unread."""
 
 
+FOLD_EDGES = 2000
+"""The default of the tracer (`gradtrace.tracer.fold`), which is not imported here, since it loads numpy."""
 BLOCKED = "blocked"
 """Name of the stored parameter that says what is blocked."""
 
@@ -69,6 +71,11 @@ class RunSpec(BaseModel):
         default=(), max_length=64, description="components through which no gradient passes; greedy traces alone"
     )
     top_routes: int = Field(default=20, ge=1, le=1000, description="routes kept per parameter, by mass")
+    fold: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description='whether graphs are stored folded over time: "auto" folds those with more than fold_edges edges',
+    )
+    fold_edges: int = Field(default=FOLD_EDGES, ge=0, le=10**9, description="edges from which on auto folds")
     non_finite: Literal["continue", "stop"] = Field(default="continue", description="what to do when the loss is NaN")
     on_error: Literal["raise", "warn"] = Field(default="raise", description="what to do when a step cannot be traced")
     kernels: Literal["native", "traceable"] = Field(

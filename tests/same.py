@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+import pickle
+from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 
 import numpy as np
+
+from gradtrace.tracer.steptrace import StepTrace
 
 
 def same(a: object, b: object) -> bool:
@@ -19,3 +23,8 @@ def same(a: object, b: object) -> bool:
     if isinstance(a, float) and isinstance(b, float) and math.isnan(a):
         return math.isnan(b)
     return type(a) is type(b) and a == b
+
+
+def plain(steps: Iterable[StepTrace]) -> list[StepTrace]:
+    """Steps whose paths are spelt out, as they come back from a store or a file."""
+    return [pickle.loads(pickle.dumps(step)) for step in steps]

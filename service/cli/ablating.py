@@ -18,7 +18,7 @@ PERCENT = ("accuracy", "share", "foreign_share", "win_rate")
 
 def ablate(specs: Sequence[RunSpec], groups: Sequence[tuple[str, ...]], sink: str, output: str) -> int:
     """Train the copies; tell on stderr how it goes and on stdout what blocking costs. Returns the exit status."""
-    with counted(), opened(sink) as (target, store):
+    with counted(), opened(sink, specs[0]) as (target, store):
         # Importing torch takes a second or two, so it comes after everything that may be refused.
         from gradtrace.service.ablation import COLUMNS, Ablation, copies_of
         from gradtrace.service.runner import RunHooks

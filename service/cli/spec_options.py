@@ -53,6 +53,16 @@ _OPTIONS = (
         metavar="COMPONENT",
         help="Let no gradient pass through this component; may be repeated.",
     ),
+    click.option(
+        "--fold",
+        type=click.Choice(["auto", "always", "never"]),
+        default="auto",
+        show_default=True,
+        help="Store graphs with one vertex for all repetitions of an operator; auto: those with more edges than --fold-edges.",
+    ),
+    click.option(
+        "--fold-edges", type=click.IntRange(0), default=2000, show_default=True, help="Edges from which on auto folds."
+    ),
     click.option("--experiment", default="default", show_default=True, help="Name under which runs are grouped."),
     click.option(
         "--non-finite",

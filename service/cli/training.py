@@ -37,7 +37,7 @@ def check_sink(text: str) -> None:
 
 def train(spec: RunSpec, sink: str, output: str) -> int:
     """Run the spec; tell on stderr how it goes and on stdout what was seen. Returns the exit status."""
-    with counted(), opened(sink) as (target, store):
+    with counted(), opened(sink, spec) as (target, store):
         # Importing torch takes a second or two, so it comes after everything that may be refused.
         from gradtrace.service.cli import summary
         from gradtrace.service.epochs import EpochShares
@@ -85,14 +85,14 @@ def counted() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def opened(text: str) -> Iterator[tuple[Sink, Opened | None]]:
-    """The sink that `--sink` names, and the store behind it if there is one; closed at the end."""
+def opened(text: str, spec: RunSpec) -> Iterator[tuple[Sink, Opened | None]]:
+    """The sink that `--sink` names, as the spec wants it, and the store behind it if there is one; closed at the end."""
     sink: Sink
     if text == "store":
         from gradtrace.service.cli.store import opened_store
         from gradtrace.service.store import Neo4jSink
 
-        with opened_store() as found, Neo4jSink.on(found.store) as stored:
+        with opened_store() as found, Neo4jSink.on(found.store, fold=spec.fold, fold_edges=spec.fold_edges) as stored:
             yield stored, found
         return
     # The modules of the sinks need numpy, but no torch.

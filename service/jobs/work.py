@@ -112,7 +112,8 @@ def _segment(grant: Grant, office: Office, beat: Heartbeat) -> _End:
 
     limits = office.limits
     start = checkpoint.checkpoint_path(office.checkpoints, grant.run, grant.checkpoint) if grant.checkpoint else None
-    sink = PatientSink(Neo4jSink.on(office.store), limits.patience, lambda: beat.lost or office.stop())
+    stored = Neo4jSink.on(office.store, fold=spec.fold, fold_edges=spec.fold_edges)
+    sink = PatientSink(stored, limits.patience, lambda: beat.lost or office.stop())
     with threads(spec.threads):
         try:
             sink.set_fence(grant.run, grant.fence)

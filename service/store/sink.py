@@ -23,6 +23,7 @@ from gradtrace.tracer.errors import (
     StoreError,
     StoreUnreachableError,
 )
+from gradtrace.tracer.fold import FOLD_EDGES, Folder, When
 from gradtrace.tracer.sinks.protocol import check_status
 from gradtrace.tracer.steptrace import RunRecord, StepTrace
 
@@ -51,6 +52,8 @@ class Neo4jSink:
         queue_timeout: seconds after which a waiting `write` fails.
         linger_seconds: how long a transaction that is not full waits for more steps; `flush` does not wait.
         retry_seconds: how long a transaction is tried again while the store is away or busy.
+        fold, fold_edges: when graphs are stored folded (see `gradtrace.tracer.fold.Folder`): by default those with more than
+            2,000 edges, so that a long recurrence takes no more room than a short one.
 
     Attributes:
         refused: steps that cannot be stored, each with the reason.
@@ -78,10 +81,13 @@ class Neo4jSink:
         linger_seconds: float = _LINGER_SECONDS,
         on_full: Literal["block", "raise"] = "block",
         retry_seconds: float = RETRY_SECONDS,
+        fold: When = "auto",
+        fold_edges: int = FOLD_EDGES,
     ) -> None:
         _check_options(batch_steps, batch_bytes, queue_steps, queue_timeout, linger_seconds, on_full)
+        folder = Folder(fold, fold_edges)
         store = open_store(uri, user, password, database, retry_seconds=retry_seconds)
-        self._set_up(store, True, batch_steps, batch_bytes, queue_steps, queue_timeout, linger_seconds, on_full)
+        self._set_up(store, True, batch_steps, batch_bytes, queue_steps, queue_timeout, linger_seconds, on_full, folder)
 
     @classmethod
     def on(
@@ -94,11 +100,16 @@ class Neo4jSink:
         queue_timeout: float = 120.0,
         linger_seconds: float = _LINGER_SECONDS,
         on_full: Literal["block", "raise"] = "block",
+        fold: When = "auto",
+        fold_edges: int = FOLD_EDGES,
     ) -> Neo4jSink:
         """A sink on a store that is connected already (`connect()`), and that stays open when the sink is closed."""
         _check_options(batch_steps, batch_bytes, queue_steps, queue_timeout, linger_seconds, on_full)
         sink = cls.__new__(cls)
-        sink._set_up(store, False, batch_steps, batch_bytes, queue_steps, queue_timeout, linger_seconds, on_full)
+        folder = Folder(fold, fold_edges)
+        sink._set_up(
+            store, False, batch_steps, batch_bytes, queue_steps, queue_timeout, linger_seconds, on_full, folder
+        )
         return sink
 
     def _set_up(
@@ -111,7 +122,9 @@ class Neo4jSink:
         queue_timeout: float,
         linger_seconds: float,
         on_full: str,
+        folder: Folder,
     ) -> None:
+        self._folder = folder
         self.refused: list[tuple[StepTrace, GradtraceError]] = []
         self._store, self._owned = store, owned
         self._writer = BatchWriter(store)
@@ -193,6 +206,7 @@ class Neo4jSink:
         self._check_open()
         if reason := unstorable(step):
             raise SinkError(f"Step {step.step} of run {step.run!r} cannot be stored: {reason}.")
+        step = self._folder.step(step)
         weight = weight_of(step)
         if step.run not in self._runs:
             modes = tuple(dict.fromkeys(t.mode for t in step.traces))

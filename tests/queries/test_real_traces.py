@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 
 from gradtrace.queries import Library, registry
 from gradtrace.tracer import Tracer
+from gradtrace.tracer.fold import Folder
 from gradtrace.tracer.sinks.memory import MemorySink
 from gradtrace.tracer.steptrace import RunRecord
 from tests.queries.checks import COMPUTED, askings, assert_rows, assert_typed
@@ -68,15 +70,19 @@ def trained() -> Run:
 
 @pytest.fixture(scope="module")
 def asked(neo4j_server: ServerInfo) -> Iterator[tuple[Library, dict[str, Run]]]:
-    """The library over a store that holds this run."""
-    runs = {"real": trained()}
+    """The library over a store that holds this run, and the same with its graphs folded over time."""
+    real, folder = trained(), Folder("always")
+    folded = tuple(folder.step(replace(step, run="folded")) for step in real.steps)
+    runs = {"real": real, "folded": Run(replace(real.record, id="folded"), folded)}
     with connected(neo4j_server) as driver:
         emptied(driver)
         store(neo4j_server, runs)
         yield Library(driver), runs
 
 
-def test_the_run_is_as_meant(asked: tuple[Library, dict[str, Run]]) -> None:
+def test_the_runs_are_as_meant(asked: tuple[Library, dict[str, Run]]) -> None:
+    folded = [t.graph for s in asked[1]["folded"].steps for t in s.traces]
+    assert all(graph.folded for graph in folded) and len({graph.fingerprint for graph in folded}) == 1
     run = asked[1]["real"]
     assert [s.step for s in run.steps] == list(range(6)) and [s.epoch for s in run.steps] == [0, 0, 0, 1, 1, 1]
     assert all(len(s.traces) == 4 for s in run.steps)
