@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gradtrace.tracer.result import Path as Path
     from gradtrace.tracer.result import Trace as Trace
     from gradtrace.tracer.rules.declared import declare as declare
+    from gradtrace.tracer.scalars import ScalarGraph as ScalarGraph
 
 # Name → module. Loaded on first use: who only catches errors or reads stored steps must not wait seconds for torch.
 _HOMES = {
@@ -33,6 +34,7 @@ _HOMES = {
     "Hop": "result",
     "Path": "result",
     "Trace": "result",
+    "ScalarGraph": "scalars",
     "declare": "rules.declared",
 }
 

@@ -8,7 +8,7 @@ was empty before and is known to hold what arrives; else leaves have hooks too.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,6 +25,9 @@ from gradtrace.tracer.rules.base import Source
 from gradtrace.tracer.rules.probe import entries
 from gradtrace.tracer.walk import Node, Skim, below, node_at
 
+if TYPE_CHECKING:
+    from gradtrace.tracer.scalars import ScalarEdges
+
 
 @dataclass
 class Captured:
@@ -39,6 +42,7 @@ class Captured:
         caught: what each hook of `hooks` was shown; arrived: likewise for leaf nodes.
         by_grad: the leaves themselves, by leaf node, where gradients are read from `.grad`.
         blocked: tensors through whose scalars no gradient passes → which of their blocks.
+        scalars: the edges of the scalar graph, where it is spelt out.
     """
 
     plan: Plan
@@ -54,6 +58,7 @@ class Captured:
     ids: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict)
     hooks: Hooks | None = None
     blocked: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    scalars: ScalarEdges | None = None
 
     def find(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """Ids of the scalars of a recorded tensor or leaf, in its shape; None if this step did not record it."""

@@ -27,6 +27,7 @@ from gradtrace.tracer.dominance import dominant_ways
 from gradtrace.tracer.errors import TraceError
 from gradtrace.tracer.graph import Edge, Graph, Vertex
 from gradtrace.tracer.routes import first_and_last
+from gradtrace.tracer.spreadtrace import SpreadTrace
 from gradtrace.tracer.steptrace import BatchTrace, DominantPath, OnDemand, StepTrace
 
 When = Literal["auto", "always", "never"]
@@ -79,6 +80,11 @@ class Folding:
             ),
         )
 
+    def spread(self, spread: SpreadTrace) -> SpreadTrace:
+        """The sums over all paths of one batch; only the numbers of vertices change."""
+        parameters = tuple(replace(p, vertex=self.vertex[p.vertex]) for p in spread.parameters)
+        return replace(spread, graph=self.graph, parameters=parameters)
+
     def _path(self, path: DominantPath) -> DominantPath:
         if path.vertices not in self._paths:
             if len(self._paths) >= _PATHS:
@@ -118,20 +124,22 @@ class Folder:
 
     def step(self, step: StepTrace) -> StepTrace:
         """The step with each of its graphs folded or not, as is due; the step itself if none is."""
-        traces = tuple(self._trace(t) for t in step.traces)
-        return step if all(a is b for a, b in zip(traces, step.traces, strict=True)) else replace(step, traces=traces)
+        traces = tuple(t if (f := self._due(t.graph)) is None else f.trace(t) for t in step.traces)
+        spreads = tuple(t if (f := self._due(t.graph)) is None else f.spread(t) for t in step.spreads)
+        if all(a is b for a, b in zip((*traces, *spreads), (*step.traces, *step.spreads), strict=True)):
+            return step
+        return replace(step, traces=traces, spreads=spreads)
 
-    def _trace(self, trace: BatchTrace) -> BatchTrace:
-        graph = trace.graph
+    def _due(self, graph: Graph) -> Folding | None:
+        """How a graph is to be folded, or None where it stays as it is."""
         if self._when == "never" or graph.folded or (self._when == "auto" and len(graph.edges) <= self._edges):
-            return trace
+            return None
         key = graph.fingerprint
         if key not in self._known:
             if len(self._known) >= _KEPT:
                 self._known.clear()
             self._known[key] = fold(graph)
-        folding = self._known[key]
-        return trace if folding is None else folding.trace(trace)
+        return self._known[key]
 
 
 def fold(graph: Graph) -> Folding | None:

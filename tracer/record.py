@@ -8,14 +8,15 @@ from contextlib import ExitStack
 import torch
 from torch import nn
 
-from gradtrace.tracer.blocking import blocked_blocks, blocking, check_blocked_modes
+from gradtrace.tracer.blocking import blocked_blocks, blocking, check_blocked_modes, remove
 from gradtrace.tracer.capture import Captured, capture
 from gradtrace.tracer.components import Recorded, recorded, watch_modules
-from gradtrace.tracer.errors import TraceError
+from gradtrace.tracer.errors import BudgetError, TraceError
 from gradtrace.tracer.plan import Options
 from gradtrace.tracer.plans import Plans, check_model, explain, find_plan
 from gradtrace.tracer.recording import traceable_kernels
 from gradtrace.tracer.result import Trace
+from gradtrace.tracer.scalars import GRAPH_BUDGET, check_granularity, check_size, scalar_edges, scalar_graph
 from gradtrace.tracer.solve import solve
 from gradtrace.tracer.spread import Spreads
 from gradtrace.tracer.spreadtrace import SPREAD_MODES
@@ -51,6 +52,8 @@ def trace(
     top_routes: int = 20,
     batch_size: int | None = None,
     blocked: Sequence[str] = (),
+    granularity: str = "operator",
+    graph_budget: int = GRAPH_BUDGET,
 ) -> Trace:
     """Run one backward and trace every parameter scalar to the loss (DuSell, Algorithm 1; `docs/semantics.md`).
 
@@ -65,6 +68,8 @@ def trace(
         top_routes: routes kept, overall and per parameter.
         batch_size: examples in the batch, where known; tells which example a path goes through.
         blocked: components through which no gradient is to pass (see `blocked`); in greedy mode alone.
+        granularity: `"scalar"` also spells out the scalar graph (`Trace.scalar_graph`), for small models.
+        graph_budget: vertices and edges that the scalar graph may have.
 
     Returns:
         The `Trace`. Leaves have in `.grad` what `loss.backward()` would have put there, bit for bit.
@@ -73,7 +78,7 @@ def trace(
         LossError: not a scalar, no graph, or the graph was freed by an earlier backward.
         UntraceableOperatorError: an operator has no closed rule and is beyond the probing budget.
         OpaqueKernelError: the loss was recorded with fused kernels.
-        BudgetError: more scalars than the budget.
+        BudgetError: more scalars, or a larger scalar graph, than the budget.
         ComponentError: no operator belongs to a component that is to be blocked.
 
     >>> t = trace(lambda: loss_fn(model(x), y), model)
@@ -82,6 +87,8 @@ def trace(
     modes = check_modes(mode)
     model = check_model(model)
     check_blocked_modes(blocked, modes)
+    check_granularity(granularity)
+    spelt_out = graph_budget if granularity == "scalar" else None
     options = Options(needs_weights(modes), probe_budget, scalar_budget)
     with ExitStack() as kernels:
         if isinstance(loss, torch.Tensor):
@@ -95,7 +102,7 @@ def trace(
         check_loss(value)
         plans = Plans()
         with blocking(value, marks, model, plans, options, blocked):
-            captured = backward(value, marks, model, options, plans, lambda: value.backward(), blocked)
+            captured = backward(value, marks, model, options, plans, lambda: value.backward(), blocked, spelt_out)
     return finish(captured, value, modes, top_routes, 1.0, batch_size)
 
 
@@ -114,19 +121,29 @@ def backward(
     plans: Plans,
     run: Callable[[], object] | None,
     blocked: Sequence[str] = (),
+    graph_budget: int | None = None,
 ) -> Captured:
     """Plan (or find the plan of) a recorded loss, run its backward by `run`, and keep what tracing needs.
 
     Without `run` the gradients of the leaves are worked out aside: `.grad` and accumulation hooks stay untouched. Of the
     components `blocked`, which `blocking` has hooked, no scalar counts as a candidate.
+    With a `graph_budget` the scalar graph is spelt out as well.
     """
     try:
         plan, skimmed = find_plan(loss, marks, model, plans, options)
         leaves = [skimmed.variables[at] for at in plan.order[: plan.leaf_nodes]]
+        if graph_budget is not None:
+            check_size(plan, graph_budget)
         # Path sums over all weights are asked for later, when the user may have changed `.grad`.
         empty = run is not None and not options.weights and plan.in_grad is not False and _nothing_in_grad(leaves)
         hooked = run is not None and not (empty and plan.in_grad)
         captured = capture(plan, skimmed, hooked, blocked_blocks(plan, blocked) if blocked else {})
+        if graph_budget is not None:
+            try:
+                captured.scalars = scalar_edges(plan, skimmed, captured, graph_budget)
+            except BudgetError:
+                remove(captured.handles)
+                raise
     except RuntimeError as error:
         raise explain(error) from error
     try:
@@ -167,4 +184,6 @@ def finish(
         spreads = Spreads(captured, "entropy" in modes, 1.0 / scale)
     solved = {mode: solve(captured, mode, batch_size) for mode in modes if mode in MODES}
     value = float(loss.detach()) / scale
-    return Trace(captured, modes, solved, spreads, value, top_routes, scale, batch_size, batch)
+    # At once: what arrived at a leaf may be its `.grad`, which the user may change.
+    scalars = scalar_graph(captured.scalars, captured, modes, scale) if captured.scalars is not None else None
+    return Trace(captured, modes, solved, spreads, value, top_routes, scale, batch_size, batch, scalars)

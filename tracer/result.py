@@ -15,6 +15,7 @@ from gradtrace.tracer.errors import LookupTraceError
 from gradtrace.tracer.graph import Graph
 from gradtrace.tracer.kernels import tree
 from gradtrace.tracer.routes import collapse
+from gradtrace.tracer.scalars import ScalarGraph
 from gradtrace.tracer.solve import Solved
 from gradtrace.tracer.spread import Spread, Spreads
 from gradtrace.tracer.spreadtrace import SPREAD_MODES, SpreadTrace
@@ -83,7 +84,9 @@ class Trace:
         scale: float,
         batch_size: int | None,
         batch: str,
+        scalars: ScalarGraph | None = None,
     ) -> None:
+        self._scalars = scalars
         self._captured, self._plan, self._modes = captured, captured.plan, tuple(modes)
         self._solved, self._spreads = solved, spreads
         self.loss = loss
@@ -227,6 +230,19 @@ class Trace:
                 ids = int(self._plan.arrays.base[info.tensor]) + np.arange(ids.size).reshape(info.shape)
         found = spreads.of(ids)
         return found if mode == "entropy" else replace(found, entropy=None)
+
+    def scalar_graph(self) -> ScalarGraph:
+        """Every scalar, weighted edge, gradient and pointer, as columns; of a trace with `granularity="scalar"`.
+
+        Raises:
+            LookupTraceError: the trace has another granularity.
+        """
+        if self._scalars is None:
+            raise LookupTraceError(
+                "This trace was made at the granularity of operators; the scalar graph is gone with its backward. Trace anew "
+                "with trace(..., granularity='scalar')."
+            )
+        return self._scalars
 
     def components(self, mode: str | None = None) -> Table:
         """Rows: component, share, mass, traffic, visits, own, foreign, contested, won, flow.

@@ -1,4 +1,4 @@
-"""`gradtrace db start|stop|status`; `check` and `prune` are beside it."""
+"""`gradtrace db start|stop|status`; `check`, `expand` and `prune` are beside it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gradtrace.service.cli.check import check
+from gradtrace.service.cli.expand import expand
 from gradtrace.service.cli.output import format_option, write_rows
 from gradtrace.service.cli.prune import prune
 
@@ -18,7 +19,7 @@ COLUMNS = ("server", "state", "address", "user", "version", "pid", "data", "clie
 
 @click.group("db")
 def command() -> None:
-    """Start, stop or look at the embedded Neo4j; check or prune what is stored. Other commands start it when they need it.
+    """Start, stop or look at the embedded Neo4j; check, expand or prune what is stored. Other commands start it as needed.
 
     \b
     Examples:
@@ -32,6 +33,7 @@ def command() -> None:
 
 command.add_command(check)
 command.add_command(prune)
+command.add_command(expand)
 
 
 @command.command("start")

@@ -15,6 +15,7 @@ from neo4j import Driver, ManagedTransaction, Session
 from neo4j.exceptions import ConstraintError
 
 from gradtrace.service.store.driver_errors import translated
+from gradtrace.service.store.expand import delete_weighed
 from gradtrace.tracer.errors import SpecError, StoreError
 
 _OPEN = ("RUNNING", "QUEUED")
@@ -217,10 +218,11 @@ def _check_names(session: Session, policy: PrunePolicy) -> None:
 def _drop(tx: ManagedTransaction, run: str, keys: list[str]) -> tuple[int, int, int]:
     """Steps, traces and relationships that were dropped, under the run's lock."""
     tx.run(_LOCK, run=run, token=secrets.token_hex(8)).consume()
-    spreads = tx.run(_DROP_SPREADS, keys=keys).consume().counters.relationships_deleted
+    beside = tx.run(_DROP_SPREADS, keys=keys).consume().counters.relationships_deleted
+    beside += delete_weighed(tx, keys)
     counters = tx.run(_DROP, keys=keys).consume().counters
     record = tx.run(_MARK, run=run, keys=keys).single()
-    return (record["steps"] if record else 0), counters.nodes_deleted, spreads + counters.relationships_deleted
+    return (record["steps"] if record else 0), counters.nodes_deleted, beside + counters.relationships_deleted
 
 
 def _orphans(session: Session, label: str, dry_run: bool) -> int:
