@@ -32,7 +32,8 @@ FORMAT = 1
 SUFFIX = ".safetensors"
 _RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,149}")
 _NAME = re.compile(r"[0-9]{10}-([0-9]{1,19})\.safetensors")
-_META = "gradtrace"
+META = "gradtrace"
+"""Key of a checkpoint's metadata, by which gradtrace's own are known."""
 _PART = ".part"
 
 
@@ -101,7 +102,7 @@ def save(path: Path, run: str, spec: RunSpec, instance: WorkloadInstance, positi
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PART}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        save_file(plain, part, metadata={_META: text, "digest": _digest(text, plain)})
+        save_file(plain, part, metadata={META: text, "digest": _digest(text, plain)})
         _force(part)
         os.replace(part, path)
         _force(path.parent)
@@ -251,7 +252,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         ) from None
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"The checkpoint {path} is torn or no checkpoint ({error}). {_AGAIN}") from error
-    text = about.get(_META, "")
+    text = about.get(META, "")
     if about.get("digest") != _digest(text, tensors):
         raise CheckpointError(f"The checkpoint {path} is damaged: its digest does not match its content. {_AGAIN}")
     meta = json.loads(text)

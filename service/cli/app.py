@@ -24,6 +24,7 @@ COMMANDS = {
     "cancel": "End submitted runs.",
     "resume": "Queue cancelled or failed runs again.",
     "ablate": "Block the gradient through components, and see what that costs.",
+    "trace": "Trace a model after the fact, at its saved checkpoints.",
     "runs": "List the stored runs.",
     "report": "Write a report on runs: HTML, Markdown or a picture.",
     "query": "Ask a question of the library, or list the questions.",
