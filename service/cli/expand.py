@@ -20,7 +20,7 @@ def expand(run: str, step: int, undo: bool) -> None:
     \b
     Examples:
       gradtrace db expand char-lstm-20261123-231501-7f3a 120
-      gradtrace cypher 'MATCH (a)-[w:WEIGHED {step: 120}]->(b) RETURN a.name, b.name, w.flow ORDER BY w.flow DESC LIMIT 10'
+      gradtrace cypher 'MATCH (a)-[w:WEIGHED {step: 120}]->(b) RETURN a.name, b.name, w.flow LIMIT 10'
       gradtrace db expand char-lstm-20261123-231501-7f3a 120 --undo
     """
     from gradtrace.service.cli.store import opened_store

@@ -56,7 +56,7 @@ def command(
     \b
     Examples:
       gradtrace trace checkpoints/ --workload digits-mlp --set hidden=128
-      gradtrace trace saved/ --workload my-net --batch both --mode greedy --mode maxprod --run my-net-1
+      gradtrace trace saved/ --workload my-net --batch both --mode maxprod --run my-net-1
     """
     given = given_parameters(parameters, {"seed": seed})
 
