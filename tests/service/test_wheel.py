@@ -96,6 +96,7 @@ print(*names)
     assert {"gradtrace.tracer.errors", "gradtrace.service.runner", "gradtrace.queries.registry"} <= imported
 
 
+@pytest.mark.timeout(1500)  # a new place for the package: its kernels are compiled anew
 def test_a_run_works_there(python: Path, tmp_path: Path) -> None:
     command = python.with_name("gradtrace")
     said = run(command, "run", "digits-mlp", "--steps", "3", "--every", "2", "--sink", "jsonl:x.jsonl", cwd=tmp_path)
