@@ -6,6 +6,8 @@ import numba as nb
 from numba.core import types
 from numba.extending import intrinsic
 
+from gradtrace.tracer.kernels.compiled import inner
+
 
 @intrinsic
 def as_pointer(typingctx, address):
@@ -18,7 +20,7 @@ def as_pointer(typingctx, address):
     return signature, codegen
 
 
-@nb.njit(cache=True, nogil=True)
+@inner
 def array_at(address, length, like):
     """The `length` elements at `address` as an array with the dtype of `like`; the caller keeps the memory alive."""
     return nb.carray(as_pointer(address), (length,), like.dtype)

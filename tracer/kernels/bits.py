@@ -10,6 +10,8 @@ import numba as nb
 from numba.core import types
 from numba.extending import intrinsic
 
+from gradtrace.tracer.kernels.compiled import inner, sums
+
 
 @intrinsic
 def magnitude_bits(typingctx, x):
@@ -28,7 +30,7 @@ BLOCK = 64
 """Products of which the largest is found before it is asked which of them it was."""
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def largest_product(a, b, count):
     """(value, k) of the largest |a[k] * b[k]| over k < count, lowest k on ties; (0, -1) where all are zero.
 
@@ -75,7 +77,7 @@ def of_bits(typingctx, bits, like):
     return signature, codegen
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False, fastmath={"reassoc", "nsz"})
+@sums
 def total_and_largest(x, count):
     """(Σ|x|, max|x|) over the first `count`, as float64; not finite where one of them is not."""
     total = 0.0

@@ -7,10 +7,10 @@ first, within one operator to the lowest output index. Zero, NaN and ±inf never
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
 from gradtrace.tracer.kernels.addressing import array_at
+from gradtrace.tracer.kernels.compiled import inlined, inner
 from gradtrace.tracer.kernels.component_sets import with_element
 from gradtrace.tracer.kernels.jacobian_rows import lines_of, normalised_row, row_factors, row_output, softmax_row
 from gradtrace.tracer.kernels.layout import (
@@ -71,7 +71,7 @@ _DEPTH = 4096
 """Factors put together at most."""
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False, forceinline=True)
+@inlined
 def component_of(tensor, flat, plan):
     """Component number of one scalar of a tensor (-1: none); blocks of a tensor may belong to different components."""
     inner, count, table = plan.comp_inner[tensor], plan.comp_count[tensor], plan.comp_table
@@ -80,7 +80,7 @@ def component_of(tensor, flat, plan):
     return table[tensor, (flat // inner) % count]
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def evaluate(tensor, track, plan, state, like):
     """Best candidates of all scalars of one tensor, in `best`, `onward_id`, `via_use` (and `sets`) of the state.
 
@@ -120,7 +120,7 @@ def evaluate(tensor, track, plan, state, like):
     return reference
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False, forceinline=True)
+@inlined
 def top_exponent(tensor, plan, state):
     """The largest binary exponent among the tensors that read this one (0 for greedy throughout)."""
     reference = np.int64(-(2**62))
@@ -129,7 +129,7 @@ def top_exponent(tensor, plan, state):
     return reference if reference > -(2**61) else np.int64(0)
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False, forceinline=True)
+@inlined
 def offer(id, value, u, use, ops, best, onward, via):
     """Let (use, u) with `value` > 0 compete for an entry: ties go to the use recorded first, in one operator to the lowest u."""
     held = best[id]
@@ -142,12 +142,12 @@ def offer(id, value, u, use, ops, best, onward, via):
         via[id] = use
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False, forceinline=True)
+@inlined
 def _note(v, flat, target, plan, state):
     state.sets[v] = with_element(state.sets[v], component_of(target, flat, plan) + 1, state.set_table)
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _pairs(use, base, size, track, constant, h, plan, state, like):
     r = plan.uses[use]
     values_slot, weights_slot = r[VALUES], r[WEIGHTS]
@@ -181,7 +181,7 @@ def _pairs(use, base, size, track, constant, h, plan, state, like):
                 _note(v, flat, target, plan, state)
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _copied(r):
     """Whether each scalar is read once by every line of the outputs, with one weight: a bias under a batch."""
     return (
@@ -190,7 +190,7 @@ def _copied(r):
     )  # fmt: skip
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _copies(use, base, size, constant, plan, state, like):
     """The product of one line of weights, all alike, with the gradients of the outputs."""
     r = plan.uses[use]
@@ -220,7 +220,7 @@ def _copies(use, base, size, constant, plan, state, like):
         state.meters[NON_FINITE] += bad
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _pairs_at(
     r, use, base, size, constant, h, values, by_value, weights, by_weight, ids, outs, target_base, largest, ops, best,
     onward, via,
@@ -265,7 +265,7 @@ def _pairs_at(
     return bad
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _run_end(at, end, track, plan, state):
     """End of the run of uses, from `at` on, that are one contraction: the same weight, read again at every time step."""
     r = plan.uses[plan.use_list[at]]
@@ -289,7 +289,7 @@ def _run_end(at, end, track, plan, state):
     return last
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _contraction(at, end, base, size, track, constant, plan, state, like):
     """The (max, ×) products of the uses use_list[at:end], which are one product with the factors' lines put together."""
     use0 = plan.use_list[at]
@@ -386,7 +386,7 @@ def _contraction(at, end, base, size, track, constant, plan, state, like):
         state.meters[NON_FINITE] += bad
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _pack(b, k_step, n_step, depth, span, largest, packed):
     """packed[k, n] = |b[k, n]|, non-finite entries as 0; returns how many there were."""
     bad = 0
@@ -409,7 +409,7 @@ def _pack(b, k_step, n_step, depth, span, largest, packed):
     return bad
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _panel(a, k_step, m_step, depth, count, factor, largest, panel):
     """panel[i, k] = |a[k, i]|·factor for `count` rows i, non-finite entries as 0; returns how many there were."""
     bad = 0
@@ -423,7 +423,7 @@ def _panel(a, k_step, m_step, depth, count, factor, largest, panel):
     return bad
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _without_overflow(column, ks, count, packed, span, largest, best, wide):
     """Look again, one by one, where a product of two finite entries overflowed; returns how many did."""
     bad = 0
@@ -441,7 +441,7 @@ def _without_overflow(column, ks, count, packed, span, largest, best, wide):
     return bad
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _merge(
     id0, id_step, ids, at, by_table, base, size, flat, u_step, span, best, wide, use_of, onto, ops, tops, onward, via
 ):  # fmt: skip
@@ -463,7 +463,7 @@ def _merge(
                 via[id] = use
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False, forceinline=True)
+@inlined
 def add_blocks(number, left, right, depth, flat, target, plan, state):
     """The set `number` with the component of every block of outputs flat + k in which |left[k]·right[k]| is not 0."""
     inner = plan.comp_inner[target]
@@ -479,14 +479,14 @@ def add_blocks(number, left, right, depth, flat, target, plan, state):
     return number
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _id(r, ids, at, i0, i1, i2):
     if r[ID_TABLE] == 0:
         return r[ID_START] + i0 * r[ID_S0] + i1 * r[ID_S1] + i2 * r[ID_S2]
     return np.int64(ids[at])
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _rows(use, base, size, track, constant, h, plan, state, like):
     r = plan.uses[use]
     outer, d, inner = r[D0], r[D1], r[D2]

@@ -7,8 +7,9 @@ addressing tables find the number of (parent, element). Capacity is fixed for a 
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
+
+from gradtrace.tracer.kernels.compiled import inlined
 
 COUNT, FULL = 0, 1
 """Indices into a table's meters: numbers handed out so far (0 included), and whether the table overflowed."""
@@ -26,7 +27,7 @@ def new_table(capacity: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nda
     )
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False, forceinline=True)
+@inlined
 def intern(parent_number, added, table):
     """The number of (parent_number, added), handing out a new one where it is new."""
     keys, numbers, parent, element, meters = table
@@ -52,7 +53,7 @@ def intern(parent_number, added, table):
     return np.int64(number)
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False, forceinline=True)
+@inlined
 def with_element(number, added, table):
     """The set `number` with `added` in it (the same number where it is in already)."""
     parent, element = table[2], table[3]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
 from gradtrace.tracer.kernels.addressing import array_at
 from gradtrace.tracer.kernels.candidates import TABLE, top_exponent
+from gradtrace.tracer.kernels.compiled import inlined
 from gradtrace.tracer.kernels.jacobian_rows import row_output, row_weight
 from gradtrace.tracer.kernels.layout import (
     A_S0,
@@ -50,7 +50,7 @@ BEST, SECOND, NEXT, VIA, WEIGHT = 0, 1, 2, 3, 4
 """Indices into what `detail` fills in."""
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False, forceinline=True)
+@inlined
 def detail(tensor, v, plan, state, like, found):
     """Fill `found` (float64[5]) with the best value, the runner-up, the winner's id (-1: none), use and signed weight."""
     found[BEST] = 0
@@ -84,7 +84,7 @@ def detail(tensor, v, plan, state, like, found):
                 _at(use, j // d12, (j // r[D2]) % r[D1], j % r[D2], scale, plan, state, like, found)
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False, forceinline=True)
+@inlined
 def _consider(use, u, value, runner_up, weight, ops, found):
     """Let the best candidate of one position, and the second best, compete with those of other positions."""
     if value > 0:
@@ -104,7 +104,7 @@ def _consider(use, u, value, runner_up, weight, ops, found):
             found[SECOND] = runner_up
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False, forceinline=True)
+@inlined
 def _at(use, i0, i1, i2, scale, plan, state, like, found):
     """Offer every candidate of position (i0, i1, i2) of one use. `scale` aligns exponents; weights are given without it."""
     r = plan.uses[use]
@@ -166,7 +166,7 @@ def _at(use, i0, i1, i2, scale, plan, state, like, found):
             _consider(use, base + row_output(r, i0, chosen, i2), top, second, weight, plan.ops, found)
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False, forceinline=True)
+@inlined
 def _two_largest(a, at_a, a_step, b, at_b, b_step, depth, factor, largest):
     """(largest, second largest, k of the largest) of |a[k]·b[k]|; k is -1 where all are zero."""
     top, second, at = a[0] * 0, a[0] * 0, -1

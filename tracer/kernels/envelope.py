@@ -5,14 +5,15 @@ Building it costs a sort of the lines; after that every x is a binary search. A 
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
+
+from gradtrace.tracer.kernels.compiled import inner
 
 FROM = 64
 """Length of a row from which on an envelope is worth building."""
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def envelope(factor, row, start, d, hull, cuts):
     """Fill `hull` (int64 [2d]) with the lines on the envelope by ascending slope, and `cuts` (float64 [2d]) with where each begins.
 
@@ -56,7 +57,7 @@ def envelope(factor, row, start, d, hull, cuts):
     return count
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def highest(factor, row, start, hull, cuts, count, x):
     """(value, i) of the largest f_i·|1 + x_i·x|; the two neighbours are looked at too, since cuts are rounded."""
     low, high = np.int64(0), np.int64(count - 1)

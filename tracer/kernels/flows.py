@@ -6,12 +6,12 @@ factors at some k; so both cost as much as reading the operands. What is not fin
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
 from gradtrace.tracer.kernels.addressing import array_at
 from gradtrace.tracer.kernels.bits import magnitude_bits, of_bits, total_and_largest
 from gradtrace.tracer.kernels.candidates import TABLE
+from gradtrace.tracer.kernels.compiled import entry, inner, sums
 from gradtrace.tracer.kernels.jacobian_rows import lines_of, normalised_row, row_factors
 from gradtrace.tracer.kernels.layout import (
     A_S0,
@@ -54,7 +54,7 @@ from gradtrace.tracer.kernels.state import NON_FINITE
 from gradtrace.tracer.kernels.views import bare_plan, bare_state
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@entry
 def flows(order, plan, state, flow, peak, like):
     """Fill flow and peak (float64 [uses]), use by use in the order given (contractions that share a factor together)."""
     plan, state = bare_plan(plan), bare_state(state)
@@ -117,7 +117,7 @@ def flows(order, plan, state, flow, peak, like):
         peak[use] = top
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _finite(r, target, base, size, constant, h, state, like):
     if r[KIND] == PAIRS:
         return _pairs_at(r, base, size, constant, h, state, like)
@@ -126,7 +126,7 @@ def _finite(r, target, base, size, constant, h, state, like):
     return _rows(r, base, size, constant, h, state, like)
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False, fastmath={"reassoc", "nsz"})
+@sums
 def _lines(b, start, k_step, n_step, depth, columns, into, sums, tops):
     """sums[into + k] = Σ_n |b[k, n]| and tops alike, whichever way the factor lies in memory."""
     if k_step == 1 and n_step != 1:
@@ -146,7 +146,7 @@ def _lines(b, start, k_step, n_step, depth, columns, into, sums, tops):
         sums[into + k], tops[into + k] = total, top
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _add_line(b, depth, sums, tops):
     for k in range(depth):
         x = abs(np.float64(b[k]))
@@ -154,7 +154,7 @@ def _add_line(b, depth, sums, tops):
         tops[k] = x if x > tops[k] else tops[k]
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False, fastmath={"reassoc", "nsz"})
+@sums
 def _weighted(a, sums, tops, depth):
     total = 0.0
     best = magnitude_bits(0.0)
@@ -166,7 +166,7 @@ def _weighted(a, sums, tops, depth):
     return total, of_bits(best, 0.0)
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False, fastmath={"reassoc", "nsz"})
+@sums
 def _product(a, batches, batch_step, k_step, m_step, depth, rows, sums, tops, batched):
     total, top = 0.0, 0.0
     for i0 in range(batches):
@@ -192,7 +192,7 @@ def _product(a, batches, batch_step, k_step, m_step, depth, rows, sums, tops, ba
     return total, top
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _pairs(r, base, size, constant, h, state, like):
     n = r[D0] * r[D1] * r[D2]
     if r[ID_TABLE] == 0 and r[LO] == 0 and r[HI] == n:
@@ -211,7 +211,7 @@ def _pairs(r, base, size, constant, h, state, like):
     return _pairs_at(r, base, size, constant, h, state, like)
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _pairs_at(r, base, size, constant, h, state, like):
     n = r[D0] * r[D1] * r[D2]
     values_slot, weights_slot = r[VALUES], r[WEIGHTS]
@@ -245,7 +245,7 @@ def _pairs_at(r, base, size, constant, h, state, like):
     return total, np.float64(top)
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _contraction(r, target, base, size, constant, state, like):
     """A contraction some of whose scalars belong elsewhere (or are not finite): position by position."""
     rows, columns, depth = r[D1], r[D2], r[K]
@@ -290,7 +290,7 @@ def _contraction(r, target, base, size, constant, state, like):
     return total, top
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _mine(r, ids, at, i0, i1, i2, base, size):
     if r[ID_TABLE] == 0:
         v = r[ID_START] + i0 * r[ID_S0] + i1 * r[ID_S1] + i2 * r[ID_S2] - base
@@ -299,7 +299,7 @@ def _mine(r, ids, at, i0, i1, i2, base, size):
     return 0 <= v < size
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _rows(r, base, size, constant, h, state, like):
     outer, d, inner = r[D0], r[D1], r[D2]
     n = outer * d * inner
@@ -335,7 +335,7 @@ def _rows(r, base, size, constant, h, state, like):
     return total, np.float64(top)
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _normalised(r, ids, base, size, row, start, d, group, factor, largest, hull, cuts):
     """One row of a normalisation: by ascending x̂_i, 1 + x̂_i·x̂_j changes its sign once, so partial sums serve every j."""
     order = np.argsort(row[start : start + d])

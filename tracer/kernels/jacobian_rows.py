@@ -6,9 +6,9 @@ likewise with |h_i|. Layer, group and batch norm have J_ij ∝ δ_ij·d − 1 �
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
+from gradtrace.tracer.kernels.compiled import inlined, inner
 from gradtrace.tracer.kernels.envelope import FROM, envelope, highest
 from gradtrace.tracer.kernels.layout import (
     D1,
@@ -26,7 +26,7 @@ from gradtrace.tracer.kernels.layout import (
 )
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False, forceinline=True)
+@inlined
 def row_output(r, group, i, i2):
     """Flat index of output i of a row."""
     if r[KIND] == NORM:
@@ -34,13 +34,13 @@ def row_output(r, group, i, i2):
     return (group * r[D1] + i) * r[D2] + i2
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False, forceinline=True)
+@inlined
 def gain_at(r, group, i):
     """Place of the gain of output i of a row."""
     return (group % r[WEIGHT_ROWS]) * r[D1] + i
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def row_weight(r, group, i, j, d, inner, i2, row, scale, weight):
     """Partial of output i with respect to input j in one row."""
     kind = r[KIND]
@@ -54,7 +54,7 @@ def row_weight(r, group, i, j, d, inner, i2, row, scale, weight):
     return w * weight[gain_at(r, group, i)] if r[ROW_WEIGHT] >= 0 else w
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def row_factors(r, row, h, scale, weight, group, i2, constant, largest, factor):
     """Fill factor[i] with the part of |J_ij·h_i| that does not depend on j.
 
@@ -83,7 +83,7 @@ def row_factors(r, row, h, scale, weight, group, i2, constant, largest, factor):
     return first, second, bad
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def softmax_row(factor, y, plain, j, first, second):
     """(value, i) of the best candidate of input j; `y` is the result at j, `plain` tells softmax from log-softmax."""
     shared = abs(y) if plain else np.exp(y)
@@ -99,13 +99,13 @@ def softmax_row(factor, y, plain, j, first, second):
     return top, at
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def lines_of(factor, row, start, d, asked, hull, cuts):
     """Lines on the envelope of a row (see `envelope`), or -1 where looking at all outputs is as good: few inputs ask."""
     return envelope(factor, row, start, d, hull, cuts) if d >= FROM and asked * 8 >= FROM else np.int64(-1)
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def normalised_row(factor, row, start, d, j, largest, hull, cuts, lines):
     """(value, i) of the best candidate of input j of a normalisation; `lines` are on the envelope (-1: there is none)."""
     x_j = row[start + j]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 import torch
 
+from gradtrace.tracer.kernels.compiled import entry
 from gradtrace.tracer.kernels.rowmax import row_max
 
 BLOCK = 512
@@ -62,7 +62,7 @@ def _magnitudes(x: torch.Tensor) -> np.ndarray:
     return _clean(x.detach().abs()).contiguous().numpy()
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@entry
 def _product(a, b, value, index, wide, largest):
     depth, rows, columns = a.shape[0], a.shape[1], b.shape[1]
     block = wide.shape[0]

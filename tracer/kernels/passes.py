@@ -7,12 +7,12 @@ forward   traffic from the parameters up to the loss; candidates of a scalar are
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
 from gradtrace.tracer.kernels.addressing import array_at
 from gradtrace.tracer.kernels.bits import total_and_largest
 from gradtrace.tracer.kernels.candidates import TABLE, component_of, evaluate
+from gradtrace.tracer.kernels.compiled import entry, inlined, inner
 from gradtrace.tracer.kernels.component_sets import intern
 from gradtrace.tracer.kernels.layout import D0, D1, D2, HI, ID_S0, ID_S1, ID_S2, ID_START, ID_TABLE, KIND, LO, PAIRS
 from gradtrace.tracer.kernels.state import ENTRIES, LIVE, MASS, PATH, STRONGEST, USED, LeafArrays
@@ -25,13 +25,13 @@ _DENSE = 4
 """Up to this many, all products together cost less than the visited ones one by one."""
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@entry
 def values(plan, state, t, like):
     """maxprod: fill t (float64 [ids], scaled per tensor by 2**exponent) and each scalar's best candidate, from the loss down."""
     plan, state = bare_plan(plan), bare_state(state)
     for tensor in range(plan.base.shape[0] - 1, -1, -1):
         base, size = plan.base[tensor], plan.size[tensor]
-        reference = evaluate(tensor, False, plan, state, like)
+        reference = evaluate(tensor, tensor < 0, plan, state, like)
         if tensor == plan.loss_tensor:
             state.best[plan.loss] = 1
             state.onward_id[plan.loss] = -1
@@ -39,7 +39,7 @@ def values(plan, state, t, like):
         state.exponent[tensor] = reference + _scale(state.best, t, base, size)
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _scale(best, t, base, size):
     top = best[base] * 0
     for v in range(base, base + size):
@@ -53,7 +53,7 @@ def _scale(best, t, base, size):
     return shift
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@entry
 def leaves(tensors, plan, state, like):
     """greedy: best candidates of all scalars of the listed leaves, with the contests that their traces meet."""
     plan, state = bare_plan(plan), bare_state(state)
@@ -64,7 +64,7 @@ def leaves(tensors, plan, state, like):
             _leaf_contests(tensor, plan, state)
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _leaf_contests(tensor, plan, state):
     base = plan.base[tensor]
     for v in range(plan.size[tensor]):
@@ -73,7 +73,7 @@ def _leaf_contests(tensor, plan, state):
             _contest(state.sets[v], u, state.via_use[base + v], 1, plan, state)
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False, forceinline=True)
+@inlined
 def _contest(number, u, use, count, plan, state):
     """Count `count` departures to scalar u from a vertex whose candidates lie in the components of set `number`."""
     if number == 0 or state.set_table[2][number] == 0 or count == 0:
@@ -84,7 +84,7 @@ def _contest(number, u, use, count, plan, state):
     state.contest_count[entry] += count
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@entry
 def keep_leaves(addresses, plan, kept, like):
     """Copy the gradients of all leaves to `kept` (by id; 0 where there is none) and let their addresses name the copies.
 
@@ -101,13 +101,13 @@ def keep_leaves(addresses, plan, kept, like):
         addresses[tensor] = kept.ctypes.data + base * like.itemsize
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@entry
 def forward(plan, state, leaf, known, use_traffic, use_mass, like):
     """Send the traces up. `known` says that every scalar's best candidate is in the state already (maxprod)."""
     plan, state = bare_plan(plan), bare_state(state)
     for tensor in leaf.learnt:
         if known and plan.track[tensor]:
-            evaluate(tensor, True, plan, state, like)
+            evaluate(tensor, plan.track[tensor], plan, state, like)
             _leaf_contests(tensor, plan, state)
     _send_leaves(plan, state, leaf, use_traffic, use_mass)
     largest = np.int64(1)
@@ -135,7 +135,7 @@ def forward(plan, state, leaf, known, use_traffic, use_mass, like):
         via = np.empty(count, np.int32)
         ready = known and not plan.track[tensor]
         if not ready and in_order and not plan.track[tensor] and count * _DENSE >= size:
-            evaluate(tensor, False, plan, state, like)
+            evaluate(tensor, plan.track[tensor], plan, state, like)
             ready = True
         if ready:
             for q in range(count):
@@ -154,7 +154,7 @@ def forward(plan, state, leaf, known, use_traffic, use_mass, like):
         )  # fmt: skip
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _in_order(tensor, plan):
     """Whether scalars had better come in order: contractions and Jacobian rows prepare a line for those that share it."""
     found = False
@@ -163,7 +163,7 @@ def _in_order(tensor, plan):
     return found
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _found(base, size, slot, where, slots):
     q = 0
     for v in range(size):
@@ -174,7 +174,7 @@ def _found(base, size, slot, where, slots):
             q += 1
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _listed(s, count, base, ident, link, where, slots):
     for q in range(count):
         slots[q] = s
@@ -186,7 +186,7 @@ def _listed(s, count, base, ident, link, where, slots):
 # counted at every call.
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _send_leaves(plan, state, leaf, use_traffic, use_mass):
     leaf = LeafArrays(
         bare(leaf.learnt), bare(leaf.gradients), bare(leaf.group_start), bare(leaf.group_count), bare(leaf.group_inner),
@@ -225,7 +225,7 @@ def _send_leaves(plan, state, leaf, use_traffic, use_mass):
                 row[STRONGEST], row[PATH] = best - base, state.slot[state.onward_id[best]]
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _send_leaf(
     low, high, only, gradients, top, largest, onward_id, via_use, targets, slot, ident, onward, traffic, link, mass, head,
     filled, counts, entry_at, entry_slot, entry_traffic, entry_mass, use_traffic, use_mass,
@@ -295,7 +295,7 @@ def _send_leaf(
     return live, whole, top, best, bad
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _send(
     number, slots, best, onward_id, via_use, targets, slot, ident, onward, traffic, link, mass, head, filled, counts,
     use_traffic, use_mass,
@@ -337,7 +337,7 @@ def _send(
     counts[USED] = used
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@entry
 def mark_read(tensor, plan, read):
     """Set read[v] for every scalar of a tensor that some operator reads, whatever its gradient."""
     base, size = plan.base[tensor], plan.size[tensor]
@@ -354,7 +354,7 @@ def mark_read(tensor, plan, read):
                 read[v] = 1
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@entry
 def all_finite(addresses, plan, like):
     """Whether every gradient is finite."""
     for tensor in range(plan.base.shape[0]):
@@ -365,7 +365,7 @@ def all_finite(addresses, plan, like):
     return True
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@entry
 def element(address, index, like):
     """One element of the array at an address."""
     return array_at(address, index + 1, like)[index]

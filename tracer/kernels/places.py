@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
+from gradtrace.tracer.kernels.compiled import entry, inner
 from gradtrace.tracer.kernels.views import bare_plan, bare_state
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@entry
 def places(
     plan, state, slot, mass, entries, into, time_of, inner_of, told_by, compact, time, example, by_time, by_example
 ):
@@ -37,7 +37,7 @@ def places(
         by_example[row, example[n] + 1] += mass[e]
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _mark(count, s, base, when, inner, told, link, onward, ident, time, example):
     for _ in range(count):
         n = onward[s]

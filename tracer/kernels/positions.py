@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
+from gradtrace.tracer.kernels.compiled import inlined, inner
 from gradtrace.tracer.kernels.layout import D0, D1, D2, HI, ID_S0, ID_S1, ID_S2, ID_START, ID_TABLE, LO
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def positions_of(r, ids, where, count, base, size, slot, rank):
     """(q, j, m): the m pairs of an entry q of `where` and a position j of the use at which that scalar stands.
 
@@ -29,7 +29,7 @@ def positions_of(r, ids, where, count, base, size, slot, rank):
     return _scan(r, ids, where, count, base, size, slot, rank)
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _digits(r):
     """How to read a strided map backwards: dimensions with a stride, widest first, are digits; the others are copies.
 
@@ -65,7 +65,7 @@ def _digits(r):
     return copies, dims, steps, weights, np.int64(kind)
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _strided(r, where, count, base, copies, dims, steps, weights, kind):
     found_q = np.empty(count * copies, np.int32)
     found_j = np.empty(count * copies, np.int64)
@@ -128,7 +128,7 @@ def _strided(r, where, count, base, copies, dims, steps, weights, kind):
     return found_q, found_j, m
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _scan(r, ids, where, count, base, size, slot, rank):
     for q in range(count):
         rank[where[q]] = q
@@ -150,7 +150,7 @@ def _scan(r, ids, where, count, base, size, slot, rank):
     return found_q, found_j, m
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False, forceinline=True)
+@inlined
 def stands_once(r, id):
     """Position of a use with a strided map at which a scalar stands: -1 for nowhere, -2 where there may be several."""
     d0, d1, d2 = r[D0], r[D1], r[D2]
@@ -190,7 +190,7 @@ def stands_once(r, id):
     return j if rest == 0 else np.int64(-1)
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def stands_at(r, id):
     """(js, m): the m positions of a use with a strided map at which one scalar stands."""
     copies, dims, steps, weights, kind = _digits(r)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import numba as nb
-
 from gradtrace.tracer.kernels.bits import magnitude_bits, of_bits
+from gradtrace.tracer.kernels.compiled import inner
 
 DEEP = 128
 """Factors from which on it pays to ask which of them can win."""
@@ -12,7 +11,7 @@ KEPT = 0.6
 """Part of the factors that may win on the whole, above which asking stops paying."""
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def row_max(a, ks, count, b, width, best, index):
     """best[n] = max over the listed k of a[k] * b[k, n] (lowest k on ties); index[n] the k, or -1 where it is 0.
 
@@ -69,7 +68,7 @@ def row_max(a, ks, count, b, width, best, index):
         q += 1
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def positive(a, depth, ks):
     """The k where a[k] > 0, in `ks`; returns how many."""
     count = 0
@@ -79,7 +78,7 @@ def positive(a, depth, ks):
     return count
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def line_tops(b, depth, width, tops):
     """tops[k] = max over n < width of b[k, n], for non-negative finite entries."""
     for k in range(depth):
@@ -91,7 +90,7 @@ def line_tops(b, depth, width, tops):
         tops[k] = of_bits(top, line[0])
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _at_least(bounds, depth, floor, ks):
     """The k where bounds[k] ≥ floor, in `ks`; returns how many."""
     count = 0
@@ -101,7 +100,7 @@ def _at_least(bounds, depth, floor, ks):
     return count
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _bounds(a, tops, depth, bounds):
     top = magnitude_bits(a.dtype.type(0))
     for k in range(depth):
@@ -112,7 +111,7 @@ def _bounds(a, tops, depth, bounds):
     return of_bits(top, a[0])
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def bounded_row_max(a, tops, depth, b, width, largest, ratio, bounds, ks, best, index):
     """`row_max` over all k < depth with a[k] > 0, leaving out those that cannot win; how many it looked at in the end.
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
+from gradtrace.tracer.kernels.compiled import entry, inner
 from gradtrace.tracer.kernels.component_sets import intern
 from gradtrace.tracer.kernels.views import bare_plan, bare_state
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@entry
 def sequences(plan, state, vertex_of, into, path, table, paths):
     """Number the component sequence and the operator path from every visited operator scalar on, that scalar included.
 
@@ -30,7 +30,7 @@ def sequences(plan, state, vertex_of, into, path, table, paths):
             )  # fmt: skip
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _numbers(count, s, base, inner, blocks, components, vertex, link, onward, ident, into, path, table, paths):
     element = table[3]
     last_key, last = np.int64(-1), np.int64(0)
@@ -54,7 +54,7 @@ def _numbers(count, s, base, inner, blocks, components, vertex, link, onward, id
         s = link[s]
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@entry
 def leaf_rows(bounds, slot, traffic, mass, into, traffic_of, mass_of, out):
     """Traces by (group, sequence): rows of `out` (float64 [., 4]) become (group, sequence, traffic, mass).
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
+from gradtrace.tracer.kernels.compiled import entry
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+
+@entry
 def component_totals(
     rows, order, parent, element, count, start, listed, owner_start, owners, mass, traffic, entries, own
 ):
@@ -77,7 +78,7 @@ def component_totals(
             break
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@entry
 def contest_totals(number, winner, count, parent, element, start, listed, contested, won):
     """Add up departures from vertices with candidates inside and outside each component, and those that went inside.
 
@@ -106,7 +107,7 @@ def contest_totals(number, winner, count, parent, element, start, listed, contes
             s = parent[s]
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@entry
 def leave(slot, ident, used):
     """Take the marks of visited scalars off again, so that the next step finds the workspace clean."""
     for s in range(used):

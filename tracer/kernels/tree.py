@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
 from gradtrace.tracer.kernels.addressing import array_at
+from gradtrace.tracer.kernels.compiled import entry, inlined
 from gradtrace.tracer.kernels.detail import BEST, NEXT, SECOND, VIA, WEIGHT, detail
 from gradtrace.tracer.kernels.views import bare_plan, bare_state
 
@@ -16,7 +16,7 @@ trace breaks off before the loss), row of the next scalar (-1: none), gradient o
 WIDTH = 10
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False, forceinline=True)
+@entry(forceinline=True)
 def row_of(id, keys, rows):
     """Row of a scalar in the tree, or -1. `keys`, `rows` are an open table: int64 (-1: free) and int32."""
     slots = keys.shape[0]
@@ -30,7 +30,7 @@ def row_of(id, keys, rows):
     return np.int64(-1)
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False, forceinline=True)
+@inlined
 def _put(id, row, keys, rows):
     slots = keys.shape[0]
     at = np.int64((np.uint64(id) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(20)) % np.uint64(slots))
@@ -42,14 +42,14 @@ def _put(id, row, keys, rows):
     rows[at] = row
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@entry
 def refill(count, columns, keys, rows):
     """Enter the first `count` rows of a tree into an empty table."""
     for r in range(count):
         _put(np.int64(columns[r, ID]), r, keys, rows)
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@entry
 def grow(starts, at, count, plan, state, gradients, keys, rows, like, columns):
     """Add the traces of the scalars in `starts`, from number `at` on; every scalar on the way is looked at in full, once.
 
@@ -100,7 +100,7 @@ def grow(starts, at, count, plan, state, gradients, keys, rows, like, columns):
     return count, at
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False, forceinline=True)
+@inlined
 def _look(v, row, plan, state, gradients, like, found, columns):
     columns[row, ID] = v
     columns[row, ONWARD] = -1
@@ -119,7 +119,7 @@ def _look(v, row, plan, state, gradients, like, found, columns):
             columns[row, MARGIN] = found[BEST] / found[SECOND]
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@entry
 def rows_from(row, columns):
     """Rows of the trace that starts at `row`, in order, its start included."""
     count = 0

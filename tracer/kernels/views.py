@@ -10,6 +10,7 @@ from __future__ import annotations
 import numba as nb
 
 from gradtrace.tracer.kernels.addressing import as_pointer
+from gradtrace.tracer.kernels.compiled import inner
 from gradtrace.tracer.kernels.state import PlanArrays, StepArrays
 
 
@@ -19,12 +20,12 @@ def bare(array):
     return nb.carray(as_pointer(array.ctypes.data), array.shape, array.dtype)
 
 
-@nb.njit(cache=True, nogil=True)
+@inner
 def _bare_table(table):
     return bare(table[0]), bare(table[1]), bare(table[2]), bare(table[3]), bare(table[4])
 
 
-@nb.njit(cache=True, nogil=True)
+@inner
 def bare_plan(plan):
     """The plan with bare arrays."""
     return PlanArrays(
@@ -34,7 +35,7 @@ def bare_plan(plan):
     )  # fmt: skip
 
 
-@nb.njit(cache=True, nogil=True)
+@inner
 def bare_state(state):
     """The state with bare arrays."""
     return StepArrays(

@@ -8,6 +8,7 @@ import numpy as np
 from gradtrace.tracer.kernels.addressing import array_at
 from gradtrace.tracer.kernels.bits import largest_product
 from gradtrace.tracer.kernels.candidates import TABLE, add_blocks, component_of, offer, top_exponent
+from gradtrace.tracer.kernels.compiled import inner
 from gradtrace.tracer.kernels.component_sets import with_element
 from gradtrace.tracer.kernels.jacobian_rows import lines_of, normalised_row, row_factors, row_output, softmax_row
 from gradtrace.tracer.kernels.layout import (
@@ -51,7 +52,7 @@ from gradtrace.tracer.kernels.positions import positions_of
 from gradtrace.tracer.kernels.state import NON_FINITE
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def visit(tensor, where, count, best, onward, via, rank, track, plan, state, like):
     """Fill best, onward (an id) and via for the first `count` scalars in `where` (flat indices, int64) of one tensor.
 
@@ -97,7 +98,7 @@ def visit(tensor, where, count, best, onward, via, rank, track, plan, state, lik
 # js (-1: none), and returns how many candidates were not finite.
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _pairs(r, use, qs, js, m, constant, h, best, onward, via, plan, state, like):
     values_slot, weights_slot = r[VALUES], r[WEIGHTS]
     if values_slot >= 0 and state.pointers[values_slot] == 0:
@@ -113,7 +114,7 @@ def _pairs(r, use, qs, js, m, constant, h, best, onward, via, plan, state, like)
     )  # fmt: skip
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _pairs_at(
     r, qs, js, m, outs, values, by_value, weights, by_weight, constant, h, target_base, use, ops, largest, best, onward, via
 ):  # fmt: skip
@@ -154,7 +155,7 @@ def _pairs_at(
     return bad
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _contraction(r, use, qs, js, m, constant, best, onward, via, blocks, plan, state, like):
     target = plan.targets[use]
     rows, columns, depth = r[D1], r[D2], r[K]
@@ -218,7 +219,7 @@ def _contraction(r, use, qs, js, m, constant, best, onward, via, blocks, plan, s
     return bad
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _lines(source, start, line_step, step, count, depth, factor, out):
     """out[i, k] = |source[start + i * line_step + k * step]| * factor, in tiles that stay in the cache."""
     for k0 in range(0, depth, 32):
@@ -229,7 +230,7 @@ def _lines(source, start, line_step, step, count, depth, factor, out):
                 out[i, k] = abs(source[at + k * step]) * factor
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _finite_product(left, right, depth, largest):
     """`largest_product` among the finite ones, and how many were not."""
     top, at, bad = left.dtype.type(0), -1, 0
@@ -243,7 +244,7 @@ def _finite_product(left, right, depth, largest):
     return top, nb.int64(at), bad
 
 
-@nb.njit(cache=True, nogil=True, boundscheck=False)
+@inner
 def _rows(r, use, qs, js, m, constant, h, best, onward, via, plan, state, like):
     outer, d, inner = r[D0], r[D1], r[D2]
     row = array_at(state.pointers[r[ROW]], outer * d * inner, like)
