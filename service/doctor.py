@@ -25,7 +25,19 @@ if TYPE_CHECKING:
     from gradtrace.service.status import Row
 
 OK, NOTE, FAILED = "ok", "note", "failed"
-PACKAGES = ("numpy", "numba", "torch", "neo4j", "pydantic", "celery", "redis", "safetensors", "sklearn", "jgo")
+PACKAGES = (
+    "numpy",
+    "numba",
+    "torch",
+    "neo4j",
+    "pydantic",
+    "celery",
+    "redis",
+    "safetensors",
+    "sklearn",
+    "jgo",
+    "jinja2",
+)
 """What is imported sooner or later, by its import name."""
 OLDEST_TORCH = (2, 8)
 SERVERS = ("store", "queue")

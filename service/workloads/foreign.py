@@ -30,7 +30,7 @@ def installed() -> dict[str, tuple[EntryPoint, ...]]:
     found: dict[str, tuple[EntryPoint, ...]] = {}
     for point in _points():
         found[point.name] = (*found.get(point.name, ()), point)
-    return found
+    return {name: tuple(sorted(points, key=_package)) for name, points in found.items()}
 
 
 def clash(name: str) -> str | None:

@@ -105,8 +105,9 @@ def chromium() -> str:
     return found
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator[Any]:
+    """A browser for the tests of one file; what drives it has an event loop running until then, which others could not."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
