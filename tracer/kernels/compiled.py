@@ -17,7 +17,7 @@ from typing import Any
 import numba as nb
 from numba.core.caching import IndexDataCacheFile
 
-_INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_INNER: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 def _compiled(function: Callable[..., Any] | None = None, **options: Any) -> Any:
@@ -34,11 +34,10 @@ def _stamp(dispatcher: Any) -> None:
     Numba looks at the file of the kernel alone. But the code of those that it calls is part of it, so that after an upgrade old
     code would run inside new. Where a version of numba keeps its cache in another way, it goes on as it would by itself.
     """
-    kept = getattr(dispatcher, "_cache", None)
+    kept: Any = getattr(dispatcher, "_cache", None)
     base = getattr(getattr(kept, "_impl", None), "filename_base", None)
-    if kept is None or base is None or not hasattr(kept, "_source_stamp"):
+    if base is None or not hasattr(kept, "_cache_file"):
         return
-    kept._source_stamp = _sources()
     kept._cache_file = IndexDataCacheFile(kept._cache_path, base, _sources())
 
 
@@ -51,7 +50,7 @@ def _sources() -> str:
     return digest.hexdigest()
 
 
-entry = _compiled
-inner = partial(_compiled, **_INNER)
-inlined = partial(_compiled, forceinline=True, **_INNER)
-sums = partial(_compiled, fastmath={"reassoc", "nsz"}, **_INNER)
+entry: Callable[..., Any] = _compiled
+inner: Callable[..., Any] = partial(_compiled, **_INNER)
+inlined: Callable[..., Any] = partial(_compiled, forceinline=True, **_INNER)
+sums: Callable[..., Any] = partial(_compiled, fastmath={"reassoc", "nsz"}, **_INNER)
