@@ -1,7 +1,7 @@
 """How the kernels are compiled, and when what is kept of it on the disk still holds.
 
 entry    called from Python
-inner    called from other kernels only: without the wrapper that Python would call it by, a fifth of the time to compile
+inner    called from other kernels only: without the wrapper that Python would call it by, which takes time to compile
 inlined  the same, and part of whatever calls it
 sums     an inner one whose sums may be taken in any order
 """

@@ -31,7 +31,8 @@ def values(plan, state, t, like):
     plan, state = bare_plan(plan), bare_state(state)
     for tensor in range(plan.base.shape[0] - 1, -1, -1):
         base, size = plan.base[tensor], plan.size[tensor]
-        reference = evaluate(tensor, tensor < 0, plan, state, like)
+        untracked = tensor < 0  # a literal False would have all of `evaluate` compiled a second time
+        reference = evaluate(tensor, untracked, plan, state, like)
         if tensor == plan.loss_tensor:
             state.best[plan.loss] = 1
             state.onward_id[plan.loss] = -1
