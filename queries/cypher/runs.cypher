@@ -4,8 +4,8 @@
 //
 // [parameters]
 // status = { type = "text", optional = true, choices = ["QUEUED", "RUNNING", "FINISHED", "INTERRUPTED", "FAILED"], about = "Only runs with this status." }
-// workload = { type = "text", optional = true, about = "Only runs of this workload." }
-// experiment = { type = "text", optional = true, about = "Only runs of this experiment." }
+// workload = { type = "text", optional = true, complete_from = "workload-names.workload", about = "Only runs of this workload." }
+// experiment = { type = "text", optional = true, complete_from = "experiment-names.experiment", about = "Only runs of this experiment." }
 // limit = { type = "int", default = 50, min = 1, max = 10000, about = "Runs at most." }
 //
 // [columns]

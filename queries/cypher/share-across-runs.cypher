@@ -3,8 +3,8 @@
 // about = "Each run counts with its last traced epoch. Runs that differ by their seed alone show here how far a share can be trusted."
 //
 // [parameters]
-// experiment = { type = "text", required = true, about = "Name of the experiment." }
-// workload = { type = "text", optional = true, about = "Only runs of this workload." }
+// experiment = { type = "text", default_from = "experiment-names.experiment", complete_from = "experiment-names.experiment", about = "Name of the experiment; if left out, that of the newest run." }
+// workload = { type = "text", optional = true, complete_from = "workload-names.workload", about = "Only runs of this workload." }
 // mode = { type = "text", default = "greedy", choices = ["greedy", "maxprod"], about = "How traces choose." }
 // batch = { type = "text", default = "training", choices = ["training", "probe"], about = "Batch that was traced." }
 // limit = { type = "int", default = 50, min = 1, about = "Components at most." }
@@ -31,8 +31,9 @@ CALL (r) {
   WHERE x.run = r.id AND x.epoch >= 0 AND x.mode = $mode AND x.batch = $batch
   RETURN max(x.epoch) AS last
 }
-MATCH (r)-[e:EPOCH_SHARE]->(c:Component)
-WHERE e.mode = $mode AND e.batch = $batch AND e.epoch = last AND c.depth > 0
+// Without the label of c: with it, the planner goes through all components of the store.
+MATCH (r)-[e:EPOCH_SHARE]->(c)
+WHERE e.epoch = last AND e.mode = $mode AND e.batch = $batch AND c.depth > 0
 WITH r, c.path AS component, sum(e.mass) AS mass, sum(e.total) AS total
 WITH component, CASE WHEN total > 0 THEN mass / total ELSE 0.0 END AS share
 WITH component, count(*) AS runs, avg(share) AS share, stDev(share) AS deviation, min(share) AS least,

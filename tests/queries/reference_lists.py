@@ -11,6 +11,8 @@ from tests.queries.reference import ANSWERS as ANSWERS
 from tests.queries.reference import Rows, answers, at, finite, primary, route_of, traced
 from tests.queries.reference_over_time import components_over_time as components_over_time
 from tests.queries.reference_paths import path_stability as path_stability
+from tests.queries.reference_places import dominant_places as dominant_places
+from tests.queries.reference_turns import dominance_shifts as dominance_shifts
 from tests.queries.worlds import Run
 
 

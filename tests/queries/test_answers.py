@@ -16,12 +16,13 @@ from tests.synthetic import check
 ASKINGS = list(askings(all_runs()))
 
 
-@pytest.mark.parametrize("name", [n for n in registry() if n not in COMPUTED])
-@pytest.mark.parametrize("run", list(all_runs()), ids=lambda r: "unicode" if r == UNICODE else r)
+@pytest.mark.parametrize(
+    ("run", "name"),
+    dict.fromkeys((run, name) for run, name, _ in ASKINGS),
+    ids=lambda word: "unicode" if word == UNICODE else word,
+)
 def test_answer_equals_plain_python(library: Library, run: str, name: str) -> None:
-    asked = [given for of, question, given in ASKINGS if of == run and question == name]
-    assert asked
-    for given in asked:
+    for given in [given for of, question, given in ASKINGS if (of, question) == (run, name)]:
         answer = library.run(name, **given)
         expected = ANSWERS[name](all_runs(), **answer.parameters)
         assert_rows(answer.rows, expected, list(registry()[name].columns))

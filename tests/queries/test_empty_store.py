@@ -29,7 +29,7 @@ def test_an_empty_store_gives_empty_answers(library: Library, name: str) -> None
     question = registry()[name]
     given = {
         k: v
-        for k, v in {"component": "embed", "parameter": "p", "experiment": "default"}.items()
+        for k, v in {"component": "embed", "parameter": "p", "experiment": "default", "hyperparameter": "lr"}.items()
         if k in question.parameters
     }
     answer = library.run(name, **given)

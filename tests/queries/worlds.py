@@ -22,6 +22,9 @@ class Run:
     reason: str | None = None
 
 
+CROWD = "crowd"
+"""Experiment of runs that differ by seed and learning rate, for the questions about many runs."""
+
 UNICODE = "läuf \"π\" 'x' `y` \\u0041 // 😀"
 
 
@@ -48,6 +51,7 @@ def all_runs() -> dict[str, Run]:
             run_record(UNICODE, workload="Wörk", experiment="实验", schedule="ко́с"),
             tuple(renamed(step_trace(UNICODE, s, epoch=s // 2, novelty=0.3), _unicode) for s in range(4)),
         ),
+        *_crowd(),
         Run(run_record("one-step"), (step_trace("one-step", 0),), status="INTERRUPTED", reason="Ctrl-C"),
         Run(  # only the probe batch is traced, and a parameter dies and comes back
             run_record("probe-only", modes=("maxprod",)),
@@ -59,6 +63,20 @@ def all_runs() -> dict[str, Run]:
         Run(run_record("no-steps"), (), status="FAILED", reason="out of memory"),
     ]
     return {run.record.id: run for run in made}
+
+
+def _crowd() -> list[Run]:
+    """Two learning rates, three seeds each; the last one failed, and one stands alone with a schedule of its own."""
+    made = []
+    for number, (lr, seed, schedule) in enumerate(
+        [(lr, seed, "cosine") for lr in (0.1, 0.03) for seed in range(3)] + [(0.1, 0, "step")]
+    ):
+        name = f"crowd-{number}"
+        record = run_record(name, experiment=CROWD, lr=lr, seed=seed, schedule=schedule)
+        steps = tuple(step_trace(name, s, epoch=s // 2, seed=number % 2, novelty=0.3) for s in range(6))
+        failed = number == 5
+        made.append(Run(record, steps, "FAILED" if failed else "FINISHED", "diverged" if failed else None))
+    return made
 
 
 def _mixed(step: int) -> StepTrace:

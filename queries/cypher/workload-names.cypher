@@ -1,0 +1,17 @@
+// question = "Which workloads were trained?"
+// group = "lookup"
+//
+// [parameters]
+// experiment = { type = "text", optional = true, about = "Only runs of this experiment." }
+//
+// [columns]
+// workload = { type = "text", about = "Name of the workload." }
+// runs = { type = "int", unit = "count", about = "Runs of it." }
+//
+// [example]
+// workload = "char-lstm"
+// runs = 12
+MATCH (x:Experiment)<-[:IN]-(r:Run)
+WHERE $experiment IS NULL OR x.name = $experiment
+RETURN r.workload AS workload, count(*) AS runs
+ORDER BY workload
