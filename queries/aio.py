@@ -47,6 +47,14 @@ class AsyncLibrary:
         """Run ad hoc Cypher, as `Library.cypher`."""
         return await asyncio.to_thread(self._library.cypher, text, params, **options)
 
+    async def explain(self, text: str, params: Mapping[str, Any] | None = None) -> Answer:
+        """The plan of a query, as `Library.explain`."""
+        return await asyncio.to_thread(self._library.explain, text, params)
+
+    async def profile(self, text: str, params: Mapping[str, Any] | None = None, **options: Any) -> Answer:
+        """What each operator of a query did, as `Library.profile`."""
+        return await asyncio.to_thread(self._library.profile, text, params, **options)
+
     async def complete(self, name: str, parameter: str, prefix: str = "", /, **params: object) -> list[str]:
         """Values that a parameter may take, as `Library.complete`."""
         return await asyncio.to_thread(self._library.complete, name, parameter, prefix, **params)

@@ -17,6 +17,7 @@ from gradtrace.queries.answer import Answer, Subgraph
 from gradtrace.queries.gate import check_plan, check_text
 from gradtrace.queries.messages import translated, unreachable
 from gradtrace.queries.model import Parameter, Question, did_you_mean
+from gradtrace.queries.plan import EXPLAINED, PROFILED, plan_rows, scans
 from gradtrace.queries.registry import find, registry
 from gradtrace.queries.values import plain, subgraph_of
 from gradtrace.tracer.errors import QueryError, QueryParameterError, QueryTimeoutError
@@ -175,6 +176,20 @@ class Library:
         access = WRITE_ACCESS if write else READ_ACCESS
         return self._collect(text, dict(params or {}), access, seconds, rows, hints=not write)
 
+    def explain(self, text: str, params: Mapping[str, Any] | None = None) -> Answer:
+        """The plan that the server makes of a query, operator by operator (`plan.EXPLAINED`); the query is not run.
+
+        Raises what `cypher` raises; a query that does more than read is refused.
+        """
+        return self._planned(text, dict(params or {}), self._timeout, ran=False)
+
+    def profile(self, text: str, params: Mapping[str, Any] | None = None, *, timeout: float | None = None) -> Answer:
+        """Run a query to its end and return not its rows but its plan, with what each operator did (`plan.PROFILED`).
+
+        Raises what `cypher` raises; a query that does more than read is refused, and none of it runs.
+        """
+        return self._planned(text, dict(params or {}), self._timeout if timeout is None else timeout, ran=True)
+
     def stream_cypher(
         self, text: str, params: Mapping[str, Any] | None = None, *, timeout: float | None = None
     ) -> Generator[dict[str, Any], None, None]:
@@ -267,6 +282,29 @@ class Library:
             return Answer("", columns, rows[:limit], params, cut, notes, time.perf_counter() - started)
 
         return self._within(read, timeout, again=access == READ_ACCESS)
+
+    def _planned(self, text: str, params: dict[str, Any], timeout: float, *, ran: bool) -> Answer:
+        started = time.perf_counter()
+
+        def read() -> Answer:
+            with self._session(READ_ACCESS, hints=True) as session:
+                notes = self._pass_gate(session, text, params)
+                result = session.run(_query(("PROFILE " if ran else "EXPLAIN ") + text, timeout), params)
+                count = sum(1 for _ in result)  # the server tells what was done only to those who read to the end
+                summary = result.consume()
+                plan = summary.profile if ran else summary.plan
+            if plan is None:
+                raise QueryError("The server sent no plan of this query.")
+            rows = plan_rows(plan, ran=ran)
+            if ran:
+                hits = sum(row["db_hits"] or 0 for row in rows)
+                notes += (f"{count} rows, {hits} accesses to the database.",)
+            if found := scans(plan):
+                notes += (f"It reads all of a kind: {'; '.join(dict.fromkeys(found))}. Start from a key or an index.",)
+            columns = PROFILED if ran else EXPLAINED
+            return Answer("", columns, rows, params, False, notes, time.perf_counter() - started)
+
+        return self._within(read, timeout)
 
     def _within(self, work: Callable[[], _Result], timeout: float, *, again: bool = True) -> _Result:
         """Do the work in a thread of its own, so that a server which forgets its clock (or Ctrl-C) cannot hold us."""

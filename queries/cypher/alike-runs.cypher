@@ -49,24 +49,29 @@ WHERE r <> b
 CALL (r) {
   MATCH (x:Epoch)
   WHERE x.run = r.id AND x.epoch >= 0 AND x.mode = $mode AND x.batch = $batch
-  WITH x.epoch AS last, sum(x.finite_losses) AS steps,
-       sum(CASE WHEN x.finite_losses > 0 THEN x.loss * x.finite_losses ELSE 0.0 END) AS losses
-  ORDER BY last DESC LIMIT 1
-  RETURN last, CASE WHEN steps > 0 THEN losses / steps END AS loss
+  RETURN max(x.epoch) AS last
 }
-CALL (r, last) {
-  MATCH (r)-[e:EPOCH_SHARE]->(c)
-  WHERE e.epoch = last AND e.mode = $mode AND e.batch = $batch AND c.depth > 0
-  WITH c.path AS component, sum(e.mass) AS mass, sum(e.total) AS total
-  RETURN collect({component: component, share: CASE WHEN total > 0 THEN mass / total ELSE 0.0 END}) AS theirs
-}
+// Not from each run on: that would read the sums of all its epochs. The index has those of one epoch, of all runs.
+WITH b, ours, last, collect(r) AS runs
+MATCH (r)-[e:EPOCH_SHARE]->(c)
+WHERE e.epoch = last AND e.mode = $mode AND e.batch = $batch AND r IN runs AND c.depth > 0
+WITH b, ours, r, last, c.path AS component, sum(e.mass) AS mass, sum(e.total) AS total
+WITH b, ours, r, last,
+     collect({component: component, share: CASE WHEN total > 0 THEN mass / total ELSE 0.0 END}) AS theirs
 UNWIND ours + theirs AS x
-WITH b, r, loss, x.component AS component, abs(sum(x.share)) AS difference
+WITH b, r, last, x.component AS component, abs(sum(x.share)) AS difference
 ORDER BY round(difference, 12) DESC, component
-WITH b, r, loss, avg(difference) AS distance, count(*) AS components,
+WITH b, r, last, avg(difference) AS distance, count(*) AS components,
      collect({component: component, difference: difference})[0] AS most
 ORDER BY round(distance, 12), r.id
 LIMIT $limit
+CALL (r, last) {
+  MATCH (x:Epoch)
+  WHERE x.run = r.id AND x.epoch = last AND x.mode = $mode AND x.batch = $batch
+  WITH sum(x.finite_losses) AS steps,
+       sum(CASE WHEN x.finite_losses > 0 THEN x.loss * x.finite_losses ELSE 0.0 END) AS losses
+  RETURN CASE WHEN steps > 0 THEN losses / steps END AS loss
+}
 RETURN r.id AS run, r.workload AS workload, r.status AS status, distance, most.component AS component,
        most.difference AS difference, components, loss,
        COLLECT {

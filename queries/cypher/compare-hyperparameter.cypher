@@ -32,22 +32,28 @@
 // loss = 1.92
 // loss_deviation = 0.06
 MATCH (:Experiment {name: $experiment})<-[:IN]-(r:Run)
-WHERE $workload IS NULL OR r.workload = $workload
+WHERE r['param_' + $hyperparameter] IS NOT NULL AND ($workload IS NULL OR r.workload = $workload)
 CALL (r) {
   MATCH (x:Epoch)
   WHERE x.run = r.id AND x.epoch >= 0 AND x.mode = $mode AND x.batch = $batch
-  WITH x.epoch AS last, sum(x.finite_losses) AS steps,
-       sum(CASE WHEN x.finite_losses > 0 THEN x.loss * x.finite_losses ELSE 0.0 END) AS losses
-  ORDER BY last DESC LIMIT 1
-  RETURN last, CASE WHEN steps > 0 THEN losses / steps END AS loss
+  RETURN max(x.epoch) AS last
 }
-WITH r, last, loss, toString(r['param_' + $hyperparameter]) AS value
-WHERE value IS NOT NULL
-// Without the label of c: with it, the planner goes through all components of the store.
+// Not from each run on: that would read the sums of all its epochs. The index has those of one epoch, of all runs.
+WITH last, collect(r) AS runs
 MATCH (r)-[e:EPOCH_SHARE]->(c)
-WHERE e.epoch = last AND e.mode = $mode AND e.batch = $batch AND c.depth > 0
-WITH r, value, loss, c.path AS component, sum(e.mass) AS mass, sum(e.total) AS total
-WITH value, loss, component, CASE WHEN total > 0 THEN mass / total ELSE 0.0 END AS share
+WHERE e.epoch = last AND e.mode = $mode AND e.batch = $batch AND r IN runs AND c.depth > 0
+WITH r, last, c.path AS component, sum(e.mass) AS mass, sum(e.total) AS total
+WITH r, last, collect({component: component, share: CASE WHEN total > 0 THEN mass / total ELSE 0.0 END}) AS shares
+CALL (r, last) {
+  MATCH (x:Epoch)
+  WHERE x.run = r.id AND x.epoch = last AND x.mode = $mode AND x.batch = $batch
+  WITH sum(x.finite_losses) AS steps,
+       sum(CASE WHEN x.finite_losses > 0 THEN x.loss * x.finite_losses ELSE 0.0 END) AS losses
+  RETURN CASE WHEN steps > 0 THEN losses / steps END AS loss
+}
+WITH toString(r['param_' + $hyperparameter]) AS value, shares, loss
+UNWIND shares AS x
+WITH value, loss, x.component AS component, x.share AS share
 WITH component, value, count(*) AS runs, avg(share) AS share, stDev(share) AS deviation, avg(loss) AS loss,
      stDev(loss) AS loss_deviation
 WITH component, collect({value: value, runs: runs, share: share, deviation: deviation, loss: loss,

@@ -29,7 +29,8 @@
 // win_rate = 0.92
 // visits = 3.4
 // steps = 20
-MATCH (:Run {id: $run})-[e:EPOCH_SHARE]->(c:Component)
+MATCH (:Run {id: $run})-[e:EPOCH_SHARE]->(c)
+// Without the label of c: with it, the planner goes through all components of the store.
 WHERE e.mode = $mode AND e.batch = $batch AND ($epoch IS NULL OR e.epoch = $epoch) AND c.depth > 0
 WITH e.epoch AS epoch, c.path AS component, sum(e.steps) AS steps, sum(e.visits * e.steps) AS visits,
      sum(e.mass) AS mass, sum(e.foreign) AS foreign, sum(e.total) AS total, sum(e.contested) AS contested,

@@ -6,6 +6,7 @@
 // experiment = { type = "text", default_from = "experiment-names.experiment", complete_from = "experiment-names.experiment", about = "Name of the experiment; if left out, that of the newest run." }
 // workload = { type = "text", optional = true, complete_from = "workload-names.workload", about = "Only runs of this workload." }
 // measure = { type = "text", default = "share", choices = ["share", "foreign_share", "win_rate"], about = "By what the leading component is found." }
+// runs = { type = "int", default = 30, min = 1, about = "Runs at most, the newest ones; the time it takes grows with runs, epochs and components." }
 // mode = { type = "text", default = "greedy", choices = ["greedy", "maxprod"], about = "How traces choose." }
 // batch = { type = "text", default = "training", choices = ["training", "probe"], about = "Batch that was traced." }
 // limit = { type = "int", default = 100, min = 1, about = "Rows at most." }
@@ -29,20 +30,28 @@
 // loss = 1.92
 MATCH (:Experiment {name: $experiment})<-[:IN]-(r:Run)
 WHERE $workload IS NULL OR r.workload = $workload
+WITH r ORDER BY r.started DESC, r.id DESC LIMIT $runs
+WITH collect(r) AS runs
+CALL (runs) {
+  UNWIND runs AS r
+  MATCH (r)-[:HAS_EPOCH]->(:Epoch)-[:ON]->(g:Graph)
+  WITH DISTINCT g.architecture AS hash
+  MATCH (:Architecture {hash: hash})-[:OFFERS]->(c:Component)
+  WHERE c.depth > 0 AND NOT EXISTS { (c)<-[:PART_OF]-() }
+  RETURN collect(c) AS innermost
+}
+UNWIND runs AS r
 MATCH (r)-[e:EPOCH_SHARE]->(c)
-WHERE e.mode = $mode AND e.batch = $batch AND c.depth > 0
-WITH r, c, collect(e) AS shares
-WHERE NOT EXISTS { (c)<-[:PART_OF]-() }
-UNWIND shares AS e
-WITH r, c.path AS component, e.epoch AS epoch, sum(e.mass) AS mass, sum(e.foreign) AS foreign, sum(e.total) AS total,
-     sum(e.contested) AS contested, sum(e.won) AS won
-WITH r, component, epoch, CASE WHEN total > 0 THEN mass / total ELSE 0.0 END AS share,
-     CASE WHEN total > 0 THEN foreign / total ELSE 0.0 END AS foreign_share,
-     CASE WHEN contested > 0 THEN toFloat(won) / contested END AS win_rate
+WHERE c IN innermost AND e.mode = $mode AND e.batch = $batch
+// Only what is asked for is read: properties of so many sums are what this question costs.
+WITH r, c.path AS component, e.epoch AS epoch, sum(e.mass) AS mass, sum(e.total) AS total,
+     sum(CASE $measure WHEN 'foreign_share' THEN e.foreign WHEN 'win_rate' THEN e.won END) AS part,
+     sum(CASE $measure WHEN 'win_rate' THEN e.contested END) AS whole
 WITH r, component,
-     collect({epoch: epoch, share: share,
-              value: CASE $measure WHEN 'share' THEN share WHEN 'foreign_share' THEN foreign_share ELSE win_rate END
-             }) AS line
+     collect({epoch: epoch, share: CASE WHEN total > 0 THEN mass / total ELSE 0.0 END,
+              value: CASE $measure WHEN 'share' THEN CASE WHEN total > 0 THEN mass / total ELSE 0.0 END
+                     WHEN 'foreign_share' THEN CASE WHEN total > 0 THEN part / total ELSE 0.0 END
+                     ELSE CASE WHEN whole > 0 THEN toFloat(part) / whole END END}) AS line
 WHERE any(x IN line WHERE x.share < 1 - 1e-9)
 UNWIND line AS x
 WITH r, component, x.epoch AS epoch, x.value AS value

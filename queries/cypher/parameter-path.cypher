@@ -42,9 +42,9 @@
 // operators = ["lstm.l0.cell/Mul", "lstm.l0.cell/Add", "head/Addmm", "NllLoss"]
 MATCH (x:Epoch)
 WHERE x.run = $run AND x.epoch >= 0 AND x.mode = $mode AND x.batch = $batch
-WITH DISTINCT x.graph AS fingerprint
 // First the graphs that have the parameter: asking each step for it would read all of the step's parameters.
-MATCH (g:Graph {fingerprint: fingerprint})
+MATCH (x)-[:ON]->(g:Graph)
+WITH DISTINCT g
 WHERE EXISTS { (g)-[:HAS]->(:Parameter {name: $parameter}) }
 WITH collect(g) AS graphs
 MATCH (s:Step)

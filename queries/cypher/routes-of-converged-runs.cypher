@@ -46,11 +46,12 @@ WITH collect({r: r, epoch: final.epoch, loss: final.loss}) AS runs, percentileCo
 WITH runs, coalesce($loss, median) AS threshold
 WITH threshold, [x IN runs WHERE x.loss <= threshold AND x.r.status <> 'FAILED'] AS good, runs
 WITH threshold, size(good) AS of_converged, size(runs) - size(good) AS of_others, [x IN good | x.r] AS converged, runs
+// Not from each run on: that would read the routes of all its epochs. The index has those of one epoch, of all runs.
 UNWIND runs AS x
-WITH threshold, of_converged, of_others, x.r AS r, x.epoch AS epoch, x.r IN converged AS good
-MATCH (r)-[t:TOOK]->(n:Route)
-WHERE t.mode = $mode AND t.batch = $batch AND t.parameter = $parameter AND t.epoch = epoch
-WITH threshold, of_converged, of_others, r, good, n, sum(t.mass) AS mass
+WITH threshold, of_converged, of_others, converged, x.epoch AS epoch, collect(x.r) AS taking
+MATCH (r)-[t:TOOK]->(n)
+WHERE t.epoch = epoch AND t.parameter = $parameter AND t.mode = $mode AND t.batch = $batch AND r IN taking
+WITH threshold, of_converged, of_others, r, r IN converged AS good, n, sum(t.mass) AS mass
 WITH threshold, of_converged, of_others, good, collect({n: n, mass: mass}) AS taken, sum(mass) AS total, r
 UNWIND taken AS x
 WITH threshold, of_converged, of_others, good, x.n AS n, CASE WHEN total > 0 THEN x.mass / total ELSE 0.0 END AS share
@@ -79,11 +80,12 @@ WITH collect({r: r, epoch: final.epoch, loss: final.loss}) AS runs, percentileCo
 WITH runs, coalesce($loss, median) AS threshold
 WITH threshold, [x IN runs WHERE x.loss <= threshold AND x.r.status <> 'FAILED'] AS good, runs
 WITH threshold, size(good) AS of_converged, size(runs) - size(good) AS of_others, [x IN good | x.r] AS converged, runs
+// Not from each run on: that would read the routes of all its epochs. The index has those of one epoch, of all runs.
 UNWIND runs AS x
-WITH threshold, of_converged, of_others, x.r AS r, x.epoch AS epoch, x.r IN converged AS good
-MATCH (r)-[t:TOOK]->(n:Route)
-WHERE t.mode = $mode AND t.batch = $batch AND t.parameter = $parameter AND t.epoch = epoch
-WITH threshold, of_converged, of_others, r, good, n, sum(t.mass) AS mass
+WITH threshold, of_converged, of_others, converged, x.epoch AS epoch, collect(x.r) AS taking
+MATCH (r)-[t:TOOK]->(n)
+WHERE t.epoch = epoch AND t.parameter = $parameter AND t.mode = $mode AND t.batch = $batch AND r IN taking
+WITH threshold, of_converged, of_others, r, r IN converged AS good, n, sum(t.mass) AS mass
 WITH threshold, of_converged, of_others, good, collect({n: n, mass: mass}) AS taken, sum(mass) AS total, r
 UNWIND taken AS x
 WITH threshold, of_converged, of_others, good, x.n AS n, CASE WHEN total > 0 THEN x.mass / total ELSE 0.0 END AS share

@@ -45,18 +45,19 @@ CALL (r) {
   WHERE x.run = r.id AND x.epoch >= 0 AND x.mode = $mode AND x.batch = $batch
   RETURN max(x.epoch) AS last
 }
-WITH r, last, COLLECT {
+// Not from each run on: that would read the sums of all its epochs. The index has those of one epoch, of all runs.
+WITH last, collect(r) AS runs
+MATCH (r)-[e:EPOCH_SHARE]->(c)
+WHERE e.epoch = last AND e.mode = $mode AND e.batch = $batch AND r IN runs AND c.depth > 0
+WITH r, last, c.path AS component, sum(e.mass) AS mass, sum(e.total) AS total
+WITH r, component, CASE WHEN total > 0 THEN mass / total ELSE 0.0 END AS share
+ORDER BY round(share, 12) DESC, component
+WITH r, collect({component: component, share: share}) AS line
+WITH r, line, COLLECT {
   UNWIND keys(r) AS k
   WITH k WHERE k STARTS WITH 'param_' AND k <> 'param_' + $seed
   RETURN substring(k, 6) + '=' + toString(r[k]) AS setting ORDER BY setting
 } AS settings
-// Without the label of c: with it, the planner goes through all components of the store.
-MATCH (r)-[e:EPOCH_SHARE]->(c)
-WHERE e.epoch = last AND e.mode = $mode AND e.batch = $batch AND c.depth > 0
-WITH r, settings, c.path AS component, sum(e.mass) AS mass, sum(e.total) AS total
-WITH r, settings, component, CASE WHEN total > 0 THEN mass / total ELSE 0.0 END AS share
-ORDER BY round(share, 12) DESC, component
-WITH r, settings, collect({component: component, share: share}) AS line
 UNWIND range(0, size(line) - 1) AS i
 WITH r.workload AS workload, settings, line[i].component AS component, line[i].share AS share, i + 1 AS place
 WITH workload, settings, component, count(*) AS runs, avg(share) AS share, stDev(share) AS deviation,

@@ -1,11 +1,11 @@
 // question = "In which runs did what a component carries vanish, or take over, and when?"
 // group = "many runs"
-// about = "Compared with the first traced epoch of the run. Components whose share is below `least_share` both at the start and then are left out."
+// about = "Compared with the first traced epoch of the run. Runs in which its share is below `least_share` both at the start and then are left out."
 //
 // [parameters]
 // experiment = { type = "text", default_from = "experiment-names.experiment", complete_from = "experiment-names.experiment", about = "Name of the experiment; if left out, that of the newest run." }
 // workload = { type = "text", optional = true, complete_from = "workload-names.workload", about = "Only runs of this workload." }
-// component = { type = "text", optional = true, about = "Only this component." }
+// component = { type = "text", required = true, complete_from = "component-names.component", about = "Path of the component." }
 // measure = { type = "text", default = "share", choices = ["share", "flow"], about = "What is compared: the share of all traces' mass, or the gradient flow into the component." }
 // factor = { type = "float", default = 2.0, min = 1, about = "How many times smaller, or greater, it must have become." }
 // least_share = { type = "float", default = 0.05, min = 0, max = 1, about = "Share that the component must have at the start, or then." }
@@ -32,14 +32,9 @@
 // then = 0.39
 // last = 0.12
 // last_epoch = 9
-MATCH (:Experiment {name: $experiment})<-[:IN]-(r:Run)
-WHERE $workload IS NULL OR r.workload = $workload
-MATCH (r)-[e:EPOCH_SHARE]->(c)
-WHERE e.mode = $mode AND e.batch = $batch AND ($component IS NULL OR c.path = $component)
-WITH r, c, collect(e) AS shares
-WHERE c.depth > 0
-WITH r, c.path AS component, shares
-UNWIND shares AS e
+MATCH (c:Component {path: $component})<-[e:EPOCH_SHARE]-(r:Run)-[:IN]->(:Experiment {name: $experiment})
+WHERE e.mode = $mode AND e.batch = $batch AND ($workload IS NULL OR r.workload = $workload)
+WITH r, c.path AS component, e
 WITH r, component, e.epoch AS epoch, sum(e.mass) AS mass, sum(e.total) AS total,
      sum(CASE $measure WHEN 'flow' THEN e.flow END) AS flow, sum(CASE $measure WHEN 'flow' THEN e.steps END) AS steps
 WITH r, component, epoch, CASE WHEN total > 0 THEN mass / total ELSE 0.0 END AS share,

@@ -29,7 +29,8 @@
 // win_rate = 0.92
 // share = 0.81
 // steps = 20
-MATCH (:Run {id: $run})-[e:EPOCH_SHARE]->(c:Component)
+MATCH (:Run {id: $run})-[e:EPOCH_SHARE]->(c)
+// Without the label of c: with it, the planner goes through all components of the store.
 WHERE e.mode = $mode AND e.batch = $batch AND ($epoch IS NULL OR e.epoch = $epoch)
   AND ($component IS NULL OR c.path = $component)
 WITH e.epoch AS epoch, c.path AS component, min(c.role) AS role, sum(e.contested) AS contested, sum(e.won) AS won,

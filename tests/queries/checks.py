@@ -95,7 +95,7 @@ def _choices(run: Run, heads: list[tuple[str, str]], parameter: str, question: s
             return [{"step": s.step} for s in run.steps[:: max(1, len(run.steps) // 3)][-4:]] or [{"step": 0}]
         case "component" if question in _BEGUN:
             return [{"component": None}, {"component": some(first, "component")[0], "step": first.step}]
-        case "component" if question in ("win-rates", "vanished-or-took-over"):
+        case "component" if question == "win-rates":
             return [{"component": None}, {"component": some(first, "component")[0]}]
         case "component":
             return [{"component": c} for c in some(first, "component")[:3]]
@@ -131,6 +131,8 @@ def _numbers(parameter: str, question: str) -> list[dict[str, Any]]:
             return [{"least": 1}, {"least": 2}]
         case "least":  # all converged runs and none of the others, or some of each
             return [{"least": 1.0, "most": 0.0}, {"least": 0.3, "most": 0.7}]
+        case "runs":
+            return [{"runs": 2}, {"runs": 1000}]
         case "loss":
             return [{"loss": None}, {"loss": 1.0}]
         case "factor":

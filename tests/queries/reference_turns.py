@@ -59,11 +59,22 @@ def vanished_or_took_over(
 
 
 @answers("dominance-shifts")
+def _dominance_shifts(found: Mapping[str, Run], /, **asked: Any) -> Rows:
+    return dominance_shifts(found, newest=asked.pop("runs"), **asked)  # named like the runs themselves
+
+
 def dominance_shifts(
-    runs: Mapping[str, Run], experiment: str, workload: str | None, measure: str, mode: str, batch: str, limit: int
+    runs: Mapping[str, Run],
+    experiment: str,
+    workload: str | None,
+    measure: str,
+    mode: str,
+    batch: str,
+    limit: int,
+    newest: int,
 ) -> Rows:
     rows: Rows = []
-    for run, epochs in series(runs, experiment, workload, mode, batch):
+    for run, epochs in list(series(runs, experiment, workload, mode, batch))[-newest:]:
         losses = {epoch: mean_loss(traces) for epoch, traces in by_epoch(run, mode, batch).items()}
         rivals = {
             n for found in epochs.values() for n, row in found.items() if row["innermost"] and row["share"] < 1 - 1e-9

@@ -39,6 +39,20 @@ def test_every_question_has_a_reference_and_rows_somewhere(library: Library) -> 
             assert any(ANSWERS[name](all_runs(), **library.resolve(registry()[name], g)) for g in given), name
 
 
+@pytest.mark.parametrize("name", [n for n in registry() if n != "store-size"])  # which the store's own counters answer
+def test_no_question_reads_all_of_a_kind_that_grows_with_steps(library: Library, name: str) -> None:
+    """Runs and experiments may be gone through: they are few, and lists of them are the answer."""
+    question = registry()[name]
+    given = {"component": "embed", "parameter": "embed.p0", "hyperparameter": "lr"}
+    asked = library.resolve(question, {k: v for k, v in given.items() if k in question.parameters})
+    for text in filter(None, (question.cypher, question.subgraph)):
+        noted = "".join(
+            note for note in library.explain(text, asked).notes if note.startswith("It reads all of a kind")
+        )
+        for scan in filter(None, noted.removeprefix("It reads all of a kind: ").partition(". Start")[0].split("; ")):
+            assert any(few in scan for few in (":Run", ":Experiment", ":IN")), scan
+
+
 def test_the_runs_are_valid_steps() -> None:
     for run in all_runs().values():
         for step in run.steps:
