@@ -29,6 +29,7 @@ COMMANDS = {
     "report": "Write a report on runs: HTML, Markdown or a picture.",
     "query": "Ask a question of the library, or list the questions.",
     "cypher": "Ask the graph database in Cypher (read-only unless told).",
+    "schema": "Explain what the graph database holds, and how to ask for it.",
     "db": "Start, stop or look at the embedded database.",
     "workloads": "List the workloads and their parameters.",
     "doctor": "Check this installation, and say what to do.",
