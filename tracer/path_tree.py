@@ -63,15 +63,35 @@ class PathTree:
         """The rows, as a copy, of the trace that starts at a row, itself first."""
         return np.asarray(self.columns[tree.rows_from(row, self.columns)])
 
-    def index(self, row: int) -> tuple[int, ...]:
-        """Flat indices, in their operators' outputs, of the scalars on the trace that starts at a row."""
-        ids = self.trace(row)[1:, tree.ID].astype(np.int64)
-        return tuple((ids - self.base[np.searchsorted(self.base, ids, side="right") - 1]).tolist())
+    def hops(self, row: int, factor: float) -> Hops:
+        """The trace that starts at a row, hop by hop; gradients times a factor."""
+        return Hops(self, row, factor)
 
-    def weight(self, row: int) -> tuple[float, ...]:
-        """Weights of the edges of the trace that starts at a row."""
-        return tuple(self.trace(row)[:-1, tree.PARTIAL].tolist())
 
-    def gradient(self, row: int, factor: float) -> tuple[float, ...]:
-        """Gradients, times a factor, of the scalars on the trace that starts at a row."""
-        return tuple((self.trace(row)[1:, tree.GRADIENT] * factor).tolist())
+class Hops:
+    """A trace hop by hop, in three arrays that are filled when one of them is first asked for."""
+
+    __slots__ = ("_arrays", "_from")
+
+    def __init__(self, paths: PathTree, row: int, factor: float) -> None:
+        self._from = (paths, row, factor)
+        self._arrays: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+
+    def _filled(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        arrays = self._arrays  # two threads may fill them, with the same
+        if arrays is None:
+            paths, row, factor = self._from
+            arrays = self._arrays = tree.hops_from(row, paths.columns, factor)
+        return arrays
+
+    def index(self) -> np.ndarray:
+        """int64 [hops]: flat indices, in their operators' outputs, of the scalars crossed."""
+        return self._filled()[0]
+
+    def weight(self) -> np.ndarray:
+        """float64 [hops]: weight of the edge to each scalar."""
+        return self._filled()[1]
+
+    def gradient(self) -> np.ndarray:
+        """float64 [hops]: gradient of each scalar."""
+        return self._filled()[2]

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from gradtrace.tracer.capture import Captured
+from gradtrace.tracer.first_use import announce
 from gradtrace.tracer.kernels import layout as L
 from gradtrace.tracer.kernels import passes, shares
 from gradtrace.tracer.kernels.component_sets import COUNT, FULL, new_table
@@ -93,6 +94,7 @@ def _attempt(captured: Captured, mode: str, work: Workspace, batch_size: int | N
     doubled = mode != "greedy" or captured.doubled
     dtype = torch.float64 if doubled else torch.float32
     like = np.empty(0, np.float64 if doubled else np.float32)
+    announce(like)
     keep: list[Any] = []
     pointers = addresses(captured.tensors, plan.strides, dtype, keep)
     h_address = addresses(captured.outputs, None, dtype, keep)

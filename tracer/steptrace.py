@@ -25,47 +25,54 @@ _T = TypeVar("_T")
 class OnDemand(Sequence[_T]):
     """A sequence that is spelt out when it is first looked at: most rows and paths of a step are only counted.
 
-    Equal to the tuple of its elements.
+    Equal to the tuple of its elements. Numbers may come as an array, and stay one: there can be millions in a step.
     """
 
     __slots__ = ("_known", "_make")
 
-    def __init__(self, make: Callable[[], tuple[_T, ...]]) -> None:
-        self._make: Callable[[], tuple[_T, ...]] | None = make
-        self._known: tuple[_T, ...] = ()
+    def __init__(self, make: Callable[[], tuple[_T, ...] | np.ndarray]) -> None:
+        self._make: Callable[[], tuple[_T, ...] | np.ndarray] | None = make
+        self._known: tuple[_T, ...] | np.ndarray = ()
 
-    @property
-    def _values(self) -> tuple[_T, ...]:
+    def _held(self) -> tuple[_T, ...] | np.ndarray:
         make = self._make  # another thread may be at it too
         if make is not None:
             self._known = make()
             self._make = None
         return self._known
 
+    def _values(self) -> tuple[_T, ...]:
+        held = self._held()
+        return held if isinstance(held, tuple) else tuple(held.tolist())
+
     def __len__(self) -> int:
-        return len(self._values)
+        return len(self._held())
 
     def __iter__(self) -> Iterator[_T]:
-        return iter(self._values)
+        return iter(self._values())
 
     @overload
     def __getitem__(self, at: int) -> _T: ...
     @overload
     def __getitem__(self, at: slice) -> tuple[_T, ...]: ...
     def __getitem__(self, at: int | slice) -> _T | tuple[_T, ...]:
-        return self._values[at]
+        held = self._held()
+        if isinstance(held, tuple):
+            return held[at]
+        found = held[at].tolist()
+        return tuple(found) if isinstance(at, slice) else found
 
     def __eq__(self, other: object) -> bool:
-        return self._values == (other._values if isinstance(other, OnDemand) else other)
+        return self._values() == (other._values() if isinstance(other, OnDemand) else other)
 
     def __hash__(self) -> int:
-        return hash(self._values)
+        return hash(self._values())
 
     def __repr__(self) -> str:
-        return repr(self._values)
+        return repr(self._values())
 
     def __reduce__(self) -> tuple[type[tuple[_T, ...]], tuple[tuple[_T, ...]]]:
-        return tuple, (self._values,)
+        return tuple, (self._values(),)
 
 
 @dataclass(frozen=True, slots=True)

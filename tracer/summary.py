@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -163,12 +163,13 @@ def dominant_path(found: Findings, tensor: int, scalar: int, path: int, total: f
     own = float(first[tree.GRADIENT]) * found.unscaled
     mass = abs(own) if math.isfinite(own) else 0.0
     example, time = place_of(found, path, vertices, row)
+    hops = found.tree.hops(row, found.unscaled)
     return DominantPath(
         scalar=scalar,
         vertices=vertices,
-        index=OnDemand(partial(found.tree.index, row)),
-        weight=OnDemand(partial(found.tree.weight, row)),
-        gradient=OnDemand(partial(found.tree.gradient, row, found.unscaled)),
+        index=OnDemand(hops.index),
+        weight=OnDemand(hops.weight),
+        gradient=OnDemand(hops.gradient),
         parameter_gradient=own,
         mass=mass,
         share=mass / (total * found.unscaled) if total else 0.0,
@@ -252,22 +253,20 @@ def _begun(found: Findings, component: int) -> dict[str, Any]:
 
 def route_rows(found: Findings) -> tuple[RouteShare, ...]:
     """Top routes by mass, overall and per parameter; what lies beyond is one "other" row."""
+    if not len(found.visits):
+        return ()
     layout, top, unscaled = found.plan.layout, found.top_routes, found.unscaled
-    # By identity: routes are interned, and some are long.
-    whole: dict[int, _Total] = {}
-    parts: dict[int, dict[int, _Total]] = defaultdict(dict)
-    for group, sequence, traffic, mass in found.visits.tolist():
-        route = route_of(found.known, int(sequence), layout.paths)
-        for totals in (whole, parts[layout.groups[int(group)][0]]):
-            entry = totals.get(id(route))
-            if entry is None:
-                entry = totals[id(route)] = _Total(route)
-            entry.traffic += traffic
-            entry.mass += mass
-    rows = _ranked(ALL_PARAMETERS, list(whole.values()), top, unscaled) if whole else []
-    for at, info in enumerate(layout.parameters):
-        if at in parts:
-            rows += _ranked(info.name, list(parts[at].values()), top, unscaled)
+    group, sequence = (found.visits[:, at].astype(np.int64) for at in (0, 1))
+    numbers, at = np.unique(sequence, return_inverse=True)
+    places: dict[int, int] = {}  # by identity: routes are interned, and some are long
+    routes = [route_of(found.known, number, layout.paths) for number in numbers.tolist()]
+    route = np.array([places.setdefault(id(r), len(places)) for r in routes])[at]
+    distinct = list({id(r): r for r in routes}.values())
+    rows = _ranked(ALL_PARAMETERS, [t for _, t in _totals(route, distinct, found.visits)], top, unscaled)
+    owner = np.array([parameter for parameter, _ in layout.groups])[group]
+    totals = _totals(owner * len(distinct) + route, distinct, found.visits)
+    for parameter, of_one in groupby(totals, key=lambda found: found[0]):
+        rows += _ranked(layout.parameters[parameter].name, [t for _, t in of_one], top, unscaled)
     return tuple(rows)
 
 
@@ -276,6 +275,14 @@ class _Total:
     route: tuple[str, ...]
     traffic: float = 0.0
     mass: float = 0.0
+
+
+def _totals(keys: np.ndarray, routes: list[tuple[str, ...]], visits: np.ndarray) -> list[tuple[int, _Total]]:
+    """Visits added up by key, in the order of the keys; a key is (owner times the number of routes) plus the route."""
+    found, at = np.unique(keys, return_inverse=True)
+    traffic, mass = (np.bincount(at, visits[:, column]).tolist() for column in (2, 3))
+    owners, of = (part.tolist() for part in np.divmod(found, len(routes)))
+    return [(o, _Total(routes[r], t, m)) for o, r, t, m in zip(owners, of, traffic, mass, strict=True)]
 
 
 def route_of(known: Known, sequence: int, paths: list[str]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gradtrace.tracer.kernels.addressing import array_at
-from gradtrace.tracer.kernels.candidates import TABLE, top_exponent
+from gradtrace.tracer.kernels.candidates import top_exponent
 from gradtrace.tracer.kernels.compiled import inlined
 from gradtrace.tracer.kernels.jacobian_rows import row_output, row_weight
 from gradtrace.tracer.kernels.layout import (
@@ -44,6 +44,7 @@ from gradtrace.tracer.kernels.layout import (
     B,
     K,
 )  # fmt: skip
+from gradtrace.tracer.kernels.offers import TABLE
 from gradtrace.tracer.kernels.positions import stands_at, stands_once
 
 BEST, SECOND, NEXT, VIA, WEIGHT = 0, 1, 2, 3, 4

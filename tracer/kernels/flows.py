@@ -10,7 +10,6 @@ import numpy as np
 
 from gradtrace.tracer.kernels.addressing import array_at
 from gradtrace.tracer.kernels.bits import magnitude_bits, of_bits, total_and_largest
-from gradtrace.tracer.kernels.candidates import TABLE
 from gradtrace.tracer.kernels.compiled import entry, inner, sums
 from gradtrace.tracer.kernels.jacobian_rows import lines_of, normalised_row, row_factors
 from gradtrace.tracer.kernels.layout import (
@@ -50,6 +49,7 @@ from gradtrace.tracer.kernels.layout import (
     B,
     K,
 )  # fmt: skip
+from gradtrace.tracer.kernels.offers import TABLE
 from gradtrace.tracer.kernels.state import NON_FINITE
 from gradtrace.tracer.kernels.views import bare_plan, bare_state
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import torch
 
 from gradtrace.tracer.kernels.compiled import entry
-from gradtrace.tracer.kernels.rowmax import row_max
+from gradtrace.tracer.kernels.tile import lanes_of, pack, padded, rows_max, without_overflow
 
-BLOCK = 512
-"""Columns worked on at a time: a block of running maxima and indices fits the first-level cache."""
+BLOCK = 256
+"""Columns worked on at a time: a block of the second factor fits the second-level cache."""
+_ROWS = 16
+"""Rows worked on at a time."""
+_PARALLEL = 1 << 22
+"""Products from which on the rows are shared out over PyTorch's number of threads."""
 
 
 def maxtimes(a: torch.Tensor, b: torch.Tensor, *, values: bool = True) -> tuple[torch.Tensor | None, torch.Tensor]:
@@ -33,11 +39,23 @@ def maxtimes(a: torch.Tensor, b: torch.Tensor, *, values: bool = True) -> tuple[
     if a.device.type != "cpu":
         value, index = maxtimes_reference(a, b)
         return (value if values else None), index
-    A, B = _magnitudes(a), _magnitudes(b)
+    A, B = a.detach().contiguous().numpy(), b.detach().contiguous().numpy()
     value_out = np.empty((A.shape[1], B.shape[1]), A.dtype)
     index_out = np.empty(value_out.shape, np.int32)
-    wide = np.empty(BLOCK, np.int32 if A.dtype == np.float32 else np.int64)
-    _product(A, B, value_out, index_out, wide, np.finfo(A.dtype).max)
+    wide = np.empty(0, np.int32 if A.dtype == np.float32 else np.int64)
+    rows, largest = A.shape[1], np.finfo(A.dtype).max
+    threads = torch.get_num_threads() if A.size * B.shape[1] >= _PARALLEL else 1
+    if threads == 1:
+        _product(A, B, 0, rows, value_out, index_out, wide, largest)
+    else:
+        part = max(-(-rows // threads), 1)
+        with ThreadPoolExecutor(threads) as pool:
+            shares = [
+                pool.submit(_product, A, B, at, min(at + part, rows), value_out, index_out, wide, largest)
+                for at in range(0, rows, part)
+            ]
+            for share in shares:
+                share.result()
     return (torch.from_numpy(value_out) if values else None), torch.from_numpy(index_out)
 
 
@@ -58,38 +76,32 @@ def _clean(x: torch.Tensor) -> torch.Tensor:
     return torch.where(x.isfinite(), x, torch.zeros_like(x))
 
 
-def _magnitudes(x: torch.Tensor) -> np.ndarray:
-    return _clean(x.detach().abs()).contiguous().numpy()
-
-
 @entry
-def _product(a, b, value, index, wide, largest):
-    depth, rows, columns = a.shape[0], a.shape[1], b.shape[1]
-    block = wide.shape[0]
-    column = np.empty(depth, a.dtype)
-    ks = np.empty(depth, np.int64)
-    best = np.empty(block, a.dtype)
-    packed = np.empty((depth, min(block, max(columns, 1))), a.dtype)
-    for start in range(0, columns, block):
-        width = min(block, columns - start)
+def _product(a, b, first, last, value, index, wide, largest):
+    """Rows first to last of the product."""
+    depth, columns = a.shape[0], b.shape[1]
+    lanes = lanes_of(a)
+    whole = padded(min(BLOCK, columns), lanes)
+    panel, packed = np.empty((_ROWS, depth), a.dtype), np.empty(depth * whole, a.dtype)
+    ks, counts = np.empty((_ROWS, depth), np.int64), np.zeros(_ROWS, np.int64)
+    best, found = np.empty((_ROWS, whole), a.dtype), np.empty((_ROWS, whole), wide.dtype)
+    for start in range(0, columns, BLOCK):
+        span = min(BLOCK, columns - start)
+        width = padded(span, lanes)
         for k in range(depth):
-            packed[k, :width] = b[k, start : start + width]
-        for m in range(rows):
-            count = 0
+            line = b[k, start : start + span]
+            pack(line, 0, 1, 1, span, k, depth, width, lanes, largest, packed)
+        for top in range(first, last, _ROWS):
+            rows = min(_ROWS, last - top)
             for k in range(depth):
-                column[k] = a[k, m]
-                if column[k] > 0:
-                    ks[count] = k
-                    count += 1
-            row_max(column, ks, count, packed, width, best, wide)
-            for n in range(width):
-                if best[n] > largest:  # a product of two finite entries overflowed: again, one by one
-                    best[n] = 0
-                    wide[n] = -1
-                    for q in range(count):
-                        v = column[ks[q]] * packed[ks[q], n]
-                        if v > best[n] and v <= largest:
-                            best[n] = v
-                            wide[n] = ks[q]
-                value[m, start + n] = best[n]
-                index[m, start + n] = wide[n]
+                for i in range(rows):
+                    factor = abs(a[k, top + i])
+                    panel[i, k] = factor if factor <= largest else 0
+            rows_max(panel, rows, depth, packed, width, lanes, ks, counts, best, found)
+            for i in range(rows):
+                without_overflow(
+                    panel[i], ks[i], counts[i], packed, span, depth, width, lanes, largest, best[i], found[i]
+                )
+                for n in range(span):
+                    value[top + i, start + n] = best[i, n]
+                    index[top + i, start + n] = found[i, n]

@@ -11,10 +11,11 @@ import numpy as np
 
 from gradtrace.tracer.kernels.addressing import array_at
 from gradtrace.tracer.kernels.bits import total_and_largest
-from gradtrace.tracer.kernels.candidates import TABLE, component_of, evaluate
+from gradtrace.tracer.kernels.candidates import evaluate
 from gradtrace.tracer.kernels.compiled import entry, inlined, inner
 from gradtrace.tracer.kernels.component_sets import intern
 from gradtrace.tracer.kernels.layout import D0, D1, D2, HI, ID_S0, ID_S1, ID_S2, ID_START, ID_TABLE, KIND, LO, PAIRS
+from gradtrace.tracer.kernels.offers import TABLE, component_of
 from gradtrace.tracer.kernels.state import ENTRIES, LIVE, MASS, PATH, STRONGEST, USED, LeafArrays
 from gradtrace.tracer.kernels.views import bare, bare_plan, bare_state
 from gradtrace.tracer.kernels.visit import visit

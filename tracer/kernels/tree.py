@@ -9,11 +9,12 @@ from gradtrace.tracer.kernels.compiled import entry, inlined
 from gradtrace.tracer.kernels.detail import BEST, NEXT, SECOND, VIA, WEIGHT, detail
 from gradtrace.tracer.kernels.views import bare_plan, bare_state
 
-ID, ONWARD, USE, PARTIAL, MARGIN, LEAST_MARGIN, LOG_PRODUCT, LENGTH, AFTER, GRADIENT = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9
+ID, ONWARD, USE, PARTIAL, MARGIN, LEAST_MARGIN, LOG_PRODUCT, LENGTH, AFTER, GRADIENT, INDEX = range(11)
 """Columns of a tree row: scalar id, next scalar's id (-1 at the end), use and signed weight of the edge to it, winner over
 runner-up here, the least margin from here on, log |product of the weights| from here on, edges from here on (-1: the
-trace breaks off before the loss), row of the next scalar (-1: none), gradient of this scalar."""
-WIDTH = 10
+trace breaks off before the loss), row of the next scalar (-1: none), gradient of this scalar, its flat
+index in its tensor."""
+WIDTH = 11
 
 
 @entry(forceinline=True)
@@ -109,6 +110,7 @@ def _look(v, row, plan, state, gradients, like, found, columns):
     columns[row, MARGIN] = np.inf
     tensor = np.searchsorted(plan.base, v, side="right") - 1
     at = v - plan.base[tensor]
+    columns[row, INDEX] = at
     columns[row, GRADIENT] = array_at(gradients[tensor], at + 1, like)[at] if gradients[tensor] != 0 else 0
     if v != plan.loss:
         detail(tensor, at, plan, state, like, found)
@@ -133,3 +135,21 @@ def rows_from(row, columns):
         out[at] = r
         r = np.int64(columns[r, AFTER])
     return out
+
+
+@entry
+def hops_from(row, columns, factor):
+    """Of the trace that starts at `row`: flat indices (int64), weights of the edges to them, and gradients times `factor`."""
+    count = 0
+    r = np.int64(columns[row, AFTER])
+    while r >= 0:
+        count += 1
+        r = np.int64(columns[r, AFTER])
+    index, weight, gradient = np.empty(count, np.int64), np.empty(count), np.empty(count)
+    r = row
+    for at in range(count):
+        weight[at] = columns[r, PARTIAL]
+        r = np.int64(columns[r, AFTER])
+        index[at] = np.int64(columns[r, INDEX])
+        gradient[at] = columns[r, GRADIENT] * factor
+    return index, weight, gradient

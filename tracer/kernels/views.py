@@ -14,7 +14,7 @@ from gradtrace.tracer.kernels.compiled import inner
 from gradtrace.tracer.kernels.state import PlanArrays, StepArrays
 
 
-@nb.njit(cache=True, nogil=True, inline="always")
+@inner(inline="always")
 def bare(array):
     """The same array without an owner."""
     return nb.carray(as_pointer(array.ctypes.data), array.shape, array.dtype)

@@ -7,9 +7,10 @@ import numpy as np
 
 from gradtrace.tracer.kernels.addressing import array_at
 from gradtrace.tracer.kernels.bits import largest_product
-from gradtrace.tracer.kernels.candidates import TABLE, add_blocks, component_of, offer, top_exponent
+from gradtrace.tracer.kernels.candidates import top_exponent
 from gradtrace.tracer.kernels.compiled import inner
 from gradtrace.tracer.kernels.component_sets import with_element
+from gradtrace.tracer.kernels.contraction import add_blocks
 from gradtrace.tracer.kernels.jacobian_rows import lines_of, normalised_row, row_factors, row_output, softmax_row
 from gradtrace.tracer.kernels.layout import (
     A_S0,
@@ -48,6 +49,7 @@ from gradtrace.tracer.kernels.layout import (
     B,
     K,
 )  # fmt: skip
+from gradtrace.tracer.kernels.offers import TABLE, component_of, offer
 from gradtrace.tracer.kernels.positions import positions_of
 from gradtrace.tracer.kernels.state import NON_FINITE
 
