@@ -22,7 +22,8 @@ def tree(tmp_path: Path) -> Path:
 
 def make(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run make as from a shell: without the variables of a make that runs these tests."""
-    env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "VENV", "PYTHON")}
+    outer = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES", "VENV", "PYTHON", "ARGS", "WORKERS")
+    env = {k: v for k, v in os.environ.items() if k not in outer}
     return subprocess.run(["make", *arguments], cwd=tree, env=env, capture_output=True, text=True, check=False)
 
 
