@@ -32,7 +32,7 @@
 // then = 0.39
 // last = 0.12
 // last_epoch = 9
-MATCH (c:Component {path: $component})<-[e:EPOCH_SHARE]-(r:Run)-[:IN]->(:Experiment {name: $experiment})
+MATCH (c:Component {path: $component})<-[e:EPOCH_SHARE]-(r)-[:IN]->(:Experiment {name: $experiment})
 WHERE e.mode = $mode AND e.batch = $batch AND ($workload IS NULL OR r.workload = $workload)
 WITH r, c.path AS component, e
 WITH r, component, e.epoch AS epoch, sum(e.mass) AS mass, sum(e.total) AS total,

@@ -56,6 +56,22 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert done.stderr == "status 0 loaded []\n"
 
 
+def test_the_schema_is_told_in_every_form_without_a_server() -> None:
+    nowhere = environment(GRADTRACE_NEO4J_URI="bolt://127.0.0.1:9", GRADTRACE_NEO4J_PASSWORD="x")
+    listed = json.loads(ok(gradtrace("schema", "--format", "json", env=nowhere)))
+    lines = [json.loads(line) for line in ok(gradtrace("schema", "--format", "ndjson", env=nowhere)).splitlines()]
+    table = list(csv.DictReader(ok(gradtrace("schema", "--format", "csv", env=nowhere)).splitlines()))
+    assert listed == lines and [r["meaning"] for r in listed] == [r["meaning"] for r in table]
+    kinds = {r["kind"] for r in listed}
+    assert kinds == {"label", "relationship", "idiom"}
+    text = ok(gradtrace("schema", env=nowhere))
+    for row in listed:
+        assert (row["property"] or row["cypher"] or row["pattern"].strip("(:)")) in text
+    one = json.loads(ok(gradtrace("schema", "relationships", "--format", "json", env=nowhere)))
+    assert one == [r for r in listed if r["kind"] == "relationship"]
+    assert "'lables' is not one of" in refused(gradtrace("schema", "lables", env=nowhere), 2)
+
+
 def test_errors_can_be_caught_without_torch() -> None:
     """Commands that only ask the store must not pay seconds for torch."""
     code = "import sys, gradtrace.tracer.errors; print('torch' in sys.modules, 'numba' in sys.modules)"

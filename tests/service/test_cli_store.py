@@ -156,6 +156,30 @@ def test_bad_cypher_is_an_error_in_plain_words(env: dict[str, str]) -> None:
     assert "Neo.ClientError" not in said.splitlines()[0]
 
 
+def test_plans_of_queries(env: dict[str, str], run: str) -> None:
+    text, given = "MATCH (s:Step) WHERE s.run = $run AND s.step >= 0 RETURN count(s) AS steps", ("-p", f"run={run}")
+    plan = rows("cypher", "--explain", text, *given, env=env)
+    assert plan[0]["operator"] == "ProduceResults" and "rows" not in plan[0]
+    assert "Step(run, step)" in plan[-1]["details"]
+    profile = rows("cypher", "--profile", text, *given, env=env)
+    assert profile[-1]["rows"] == 6 and profile[-1]["db_hits"] > 6
+    branched = "MATCH (r:Run {id: $run}) CALL (r) { MATCH (r)-[:HAS_STEP]->(s) RETURN count(s) AS n } RETURN r.id, n"
+    shown = gradtrace("cypher", "--profile", branched, *given, env=env)
+    table = ok(shown).splitlines()
+    assert [word in table[1] for word in ("operator", "details", "rows", "db_hits", "depth")] == [True] * 4 + [False]
+    assert any(line.startswith("   Expand") for line in table), "a branch is not indented"
+    assert "1 rows, " in shown.stderr
+
+
+def test_plans_are_of_reading_queries(env: dict[str, str]) -> None:
+    for option in ("--explain", "--profile"):
+        assert "it writes (Create)" in refused(gradtrace("cypher", option, "CREATE (n:Planted)", env=env), 4)
+        assert "reading queries only" in refused(gradtrace("cypher", option, "--write", "CREATE (n)", env=env), 2)
+        assert "shown whole" in refused(gradtrace("cypher", option, "--limit", "3", "RETURN 1", env=env), 2)
+    assert "choose one" in refused(gradtrace("cypher", "--explain", "--profile", "RETURN 1", env=env), 2)
+    assert rows("cypher", "MATCH (n:Planted) RETURN count(n) AS n", env=env) == [{"n": 0}]
+
+
 def test_nothing_answers(tmp_path: Path) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
