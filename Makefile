@@ -11,7 +11,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 p
 
 # Processes that tests run in; each has servers of its own. ARGS='-n 0 tests/x.py' runs one file in this process.
 WORKERS ?= 2
-side_by_side := -n $(WORKERS) --dist loadfile
+# In the order of the folders: left to xdist, files with few tests come last, which are the longest.
+side_by_side := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 bin := $(VENV)/bin
 # What .venv was last prepared with. A change of either input prepares it again; otherwise nothing is done.
