@@ -6,7 +6,15 @@ import numpy as np
 
 from gradtrace.tracer.kernels.addressing import array_at
 from gradtrace.tracer.kernels.compiled import inner
-from gradtrace.tracer.kernels.jacobian_rows import lines_of, normalised_row, row_factors, row_output, softmax_row
+from gradtrace.tracer.kernels.jacobian_rows import (
+    lines_of,
+    normalised_row,
+    off_diagonal,
+    on_diagonal,
+    row_factors,
+    row_output,
+    softmax_row,
+)
 from gradtrace.tracer.kernels.layout import (
     D0,
     D1,
@@ -40,6 +48,7 @@ def dense_rows(use, base, size, track, constant, h, plan, state, like):
     target_base, largest = plan.base[target], state.largest
     factor = np.empty(d, like.dtype)
     hull, cuts, lines = np.empty(2 * d, np.int64), np.empty(2 * d), np.int64(-1)
+    asked, height, slope = np.int64(0), 0.0, 0.0
     bad = 0
     for i0 in range(r[LO] // (d * inner), (r[HI] - 1) // (d * inner) + 1):
         for i2 in range(inner):
@@ -47,13 +56,19 @@ def dense_rows(use, base, size, track, constant, h, plan, state, like):
             first, second, missed = row_factors(r, row, h, scale, weight, i0, i2, abs(constant), largest, factor)
             bad += missed
             if r[KIND] == NORM:
-                lines = lines_of(factor, row, start, d, d, hull, cuts)
+                asked, lines = np.int64(0), np.int64(-1)
+                height, slope = off_diagonal(factor, row, start, d)
             for j in range(d):
                 id = id_at(r, ids, start + j * inner, i0, j, i2)
                 if not base <= id < base + size:
                     continue
                 if r[KIND] == NORM:
-                    value, i = normalised_row(factor, row, start, d, j, largest, hull, cuts, lines)
+                    value, i = on_diagonal(factor, row, start, d, j, largest, height, slope), np.int64(j)
+                    if value < 0:
+                        asked += 1
+                        if lines < 0:
+                            lines = lines_of(factor, row, start, d, asked, hull, cuts)
+                        value, i = normalised_row(factor, row, start, d, j, largest, hull, cuts, lines)
                 else:
                     value, i = softmax_row(factor, row[start + j * inner], r[KIND] == SOFTMAX, j, first, second)
                 if value > 0 and value <= largest:

@@ -11,7 +11,7 @@ import numpy as np
 from gradtrace.tracer.kernels.addressing import array_at
 from gradtrace.tracer.kernels.bits import magnitude_bits, of_bits, total_and_largest
 from gradtrace.tracer.kernels.compiled import entry, inner, sums
-from gradtrace.tracer.kernels.jacobian_rows import lines_of, normalised_row, row_factors
+from gradtrace.tracer.kernels.jacobian_rows import ROUNDING, normalised_row, off_diagonal, row_factors
 from gradtrace.tracer.kernels.layout import (
     A_S0,
     A_SK,
@@ -310,15 +310,13 @@ def _rows(r, base, size, constant, h, state, like):
     total, top = 0.0, 0.0
     # Off the diagonal |w_ij·h_i| is factor_i times what depends on i and j in a way that sums over a row can be had of.
     factor = np.empty(d, like.dtype)
-    hull, cuts = np.empty(2 * d, np.int64), np.empty(2 * d)
     for i0 in range(outer):
         for i2 in range(inner):
             first, second, _ = row_factors(r, row, h, scale, weight, i0, i2, constant, state.largest, factor)
             start = i0 * d * inner + i2
             if r[KIND] == NORM:
-                one, one_top = _normalised(r, ids, base, size, row, start, d, i0, factor, state.largest, hull, cuts)
+                one, top = _normalised(r, ids, base, size, row, start, d, i0, factor, state.largest, np.float64(top))
                 total += one
-                top = max(top, one_top)
                 continue
             everything = 0.0
             for i in range(d):
@@ -336,16 +334,20 @@ def _rows(r, base, size, constant, h, state, like):
 
 
 @inner
-def _normalised(r, ids, base, size, row, start, d, group, factor, largest, hull, cuts):
-    """One row of a normalisation: by ascending x̂_i, 1 + x̂_i·x̂_j changes its sign once, so partial sums serve every j."""
+def _normalised(r, ids, base, size, row, start, d, group, factor, largest, top):
+    """(total, the greater of `top` and the largest) of one row of a normalisation.
+
+    By ascending x̂_i, 1 + x̂_i·x̂_j changes its sign once, so partial sums serve every j.
+    """
     order = np.argsort(row[start : start + d])
     heights, slopes = np.zeros(d + 1), np.zeros(d + 1)
     for k in range(d):
         i = order[k]
         heights[k + 1] = heights[k] + factor[i]
         slopes[k + 1] = slopes[k] + np.float64(factor[i]) * np.float64(row[start + i])
-    lines = lines_of(factor, row, start, d, d, hull, cuts)
-    total, top = 0.0, 0.0
+    height, slope = off_diagonal(factor, row, start, d)
+    hull, cuts, none = np.empty(0, np.int64), np.empty(0), np.int64(-1)
+    total = 0.0
     for j in range(d):
         if not _mine(r, ids, start + j, group, j, 0, base, size):
             continue
@@ -364,6 +366,8 @@ def _normalised(r, ids, base, size, row, start, d, group, factor, largest, hull,
         whole = abs(below) + abs(above) - own * abs(1 + x * x) + own * abs(d - 1 - x * x)
         if whole < np.inf:
             total += whole
-        value, _ = normalised_row(factor, row, start, d, j, largest, hull, cuts, lines)
-        top = max(top, np.float64(value))
+        # The largest of a row is looked for only where it may be larger than what is known: a bound tells, with room for rounding.
+        if not max(own * abs(d - 1 - x * x), height + slope * abs(x)) * ROUNDING < top:
+            value, _ = normalised_row(factor, row, start, d, j, largest, hull, cuts, none)
+            top = max(top, np.float64(value))
     return total, top

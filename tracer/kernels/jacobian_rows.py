@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradtrace.tracer.kernels.compiled import inlined, inner
+from gradtrace.tracer.kernels.compiled import inlined, inner, sums
 from gradtrace.tracer.kernels.envelope import FROM, envelope, highest
 from gradtrace.tracer.kernels.layout import (
     D1,
@@ -24,6 +24,9 @@ from gradtrace.tracer.kernels.layout import (
     WEIGHT_ROWS,
     K,
 )
+
+ROUNDING = 1.001
+"""A bound this much larger still holds for values as computed."""
 
 
 @inlined
@@ -97,6 +100,27 @@ def softmax_row(factor, y, plain, j, first, second):
         top = value
         at = np.int64(j)
     return top, at
+
+
+@sums
+def off_diagonal(factor, row, start, d):
+    """(largest factor, largest factor·|x̂|) of a row: no candidate off the diagonal exceeds the one + |x̂_j| times the other."""
+    height = slope = 0.0
+    for i in range(d):
+        f = np.float64(factor[i])
+        sloping = f * abs(np.float64(row[start + i]))
+        height = f if f > height else height
+        slope = sloping if sloping > slope else slope
+    return height, slope
+
+
+@inner
+def on_diagonal(factor, row, start, d, j, largest, height, slope):
+    """Value of input j's candidate on the diagonal where it wins for sure, else -1: in long rows nearly always."""
+    x = np.float64(row[start + j])
+    own = factor[j] * abs(d - 1 - row[start + j] * row[start + j])
+    wins = own <= largest and own > ROUNDING * (height + slope * abs(x))
+    return own if wins else factor.dtype.type(-1)
 
 
 @inner

@@ -22,7 +22,7 @@ from gradtrace.tracer.kernels.visit import visit
 
 _SPARSE = 8
 """Up to this many scalars of a tensor for each visited one, looking through all of them beats following a list."""
-_DENSE = 4
+_DENSE = 8
 """Up to this many, all products together cost less than the visited ones one by one."""
 
 

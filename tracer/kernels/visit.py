@@ -11,7 +11,15 @@ from gradtrace.tracer.kernels.candidates import top_exponent
 from gradtrace.tracer.kernels.compiled import inner
 from gradtrace.tracer.kernels.component_sets import with_element
 from gradtrace.tracer.kernels.contraction import add_blocks
-from gradtrace.tracer.kernels.jacobian_rows import lines_of, normalised_row, row_factors, row_output, softmax_row
+from gradtrace.tracer.kernels.jacobian_rows import (
+    lines_of,
+    normalised_row,
+    off_diagonal,
+    on_diagonal,
+    row_factors,
+    row_output,
+    softmax_row,
+)
 from gradtrace.tracer.kernels.layout import (
     A_S0,
     A_SK,
@@ -258,6 +266,7 @@ def _rows(r, use, qs, js, m, constant, h, best, onward, via, plan, state, like):
     hull, cuts, lines = np.empty(2 * d, np.int64), np.empty(2 * d), np.int64(-1)
     prepared = asked = np.int64(-1)
     first = second = np.int64(-1)
+    height = slope = 0.0
     bad = 0
     for p in range(m):
         i2 = js[p] % inner
@@ -269,11 +278,15 @@ def _rows(r, use, qs, js, m, constant, h, best, onward, via, plan, state, like):
             asked, lines = np.int64(0), np.int64(-1)
             first, second, missed = row_factors(r, row, h, scale, weight, i0, i2, abs(constant), largest, factor)
             bad += missed
+            if kind == NORM:
+                height, slope = off_diagonal(factor, row, start, d)
         if kind == NORM:
-            asked += 1
-            if lines < 0:
-                lines = lines_of(factor, row, start, d, asked, hull, cuts)
-            value, i = normalised_row(factor, row, start, d, j, largest, hull, cuts, lines)
+            value, i = on_diagonal(factor, row, start, d, j, largest, height, slope), np.int64(j)
+            if value < 0:
+                asked += 1
+                if lines < 0:
+                    lines = lines_of(factor, row, start, d, asked, hull, cuts)
+                value, i = normalised_row(factor, row, start, d, j, largest, hull, cuts, lines)
         else:
             value, i = softmax_row(factor, row[start + j * inner], kind == SOFTMAX, j, first, second)
         if value > 0 and value <= largest:
