@@ -23,6 +23,11 @@
 MATCH (s:Step)
 WHERE s.run = $run AND s.step >= 0 AND s.non_finite
 WITH s ORDER BY s.run, s.step LIMIT $limit
+CALL (s) {
+  MATCH (s)-[:HAS_TRACE]->(t:Trace)-[l:LEFT]->(:Parameter)
+  WITH t, sum(l.non_finite) AS scalars
+  RETURN coalesce(max(scalars), 0) AS scalars
+}
 RETURN s.step AS step, s.epoch AS epoch, s.loss AS loss,
        COLLECT {
          MATCH (s)-[:HAS_TRACE]->(t:Trace) WHERE t.non_finite
@@ -32,9 +37,5 @@ RETURN s.step AS step, s.epoch AS epoch, s.loss AS loss,
          MATCH (s)-[:HAS_TRACE]->(:Trace)-[l:LEFT]->(v:Parameter) WHERE l.non_finite > 0
          RETURN DISTINCT v.name AS name ORDER BY name
        } AS parameters,
-       reduce(most = 0, n IN COLLECT {
-         MATCH (s)-[:HAS_TRACE]->(t:Trace)-[l:LEFT]->(:Parameter)
-         WITH t, sum(l.non_finite) AS scalars
-         RETURN scalars
-       } | CASE WHEN n > most THEN n ELSE most END) AS scalars
+       scalars
 ORDER BY step
