@@ -104,7 +104,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="gradtrace-bench-") as folder:
         data = Path(folder)
         try:
-            with in_use(ensure_server(data)) as info, connect(info.uri, info.user, info.password) as store:
+            info = ensure_server(data)
+            with in_use(info), connect(info.uri, info.user, info.password) as store:
                 for workload in arguments.workload.split(","):
                     spec = spec_from_text(workload, {}, every=arguments.every)
                     print(measure(spec, arguments.steps, arguments.rounds, store), flush=True)

@@ -206,15 +206,25 @@ def _send_leaves(plan, state, leaf, use_traffic, use_mass):
         single = plan.use_start[tensor + 1] - plan.use_start[tensor] == 1
         only = plan.use_list[plan.use_start[tensor]] if single else np.int64(-1)
         span = max(leaf.group_inner[tensor], 1)
+        target = plan.targets[max(only, 0)]
         for start in range(0, size, span):
             group = leaf.group_start[tensor] + (start // span) % leaf.group_count[tensor]
             first = state.counts[ENTRIES]
-            live, whole, top, best, bad = _send_leaf(
-                base + start, base + min(start + span, size), only, leaf.gradients, top, state.largest, state.onward_id,
-                state.via_use, plan.targets, state.slot, state.ident, state.onward, state.traffic, state.link, state.mass,
-                state.head, state.filled, state.counts, leaf.entry_at, leaf.slot, leaf.traffic, leaf.mass, use_traffic,
-                use_mass,
-            )  # fmt: skip
+            low, high = base + start, base + min(start + span, size)
+            if single and plan.size[target] <= 2 * (high - low):
+                live, whole, top, best, bad = _send_leaf_by_one_use(
+                    low, high, target, plan.base[target], plan.size[target], leaf.gradients, top, state.largest,
+                    state.onward_id, state.slot, state.ident, state.onward, state.traffic, state.link, state.mass, state.head,
+                    state.filled, state.counts, leaf.slot, leaf.traffic, leaf.mass,
+                )  # fmt: skip
+                use_traffic[only] += live
+                use_mass[only] += whole
+            else:
+                live, whole, top, best, bad = _send_leaf(
+                    low, high, only, leaf.gradients, top, state.largest, state.onward_id, state.via_use, plan.targets,
+                    state.slot, state.ident, state.onward, state.traffic, state.link, state.mass, state.head, state.filled,
+                    state.counts, leaf.entry_at, leaf.slot, leaf.traffic, leaf.mass, use_traffic, use_mass,
+                )  # fmt: skip
             end = state.counts[ENTRIES]
             for p in range(first, end):
                 state.traffic[leaf.slot[p]] += leaf.traffic[p]
@@ -225,6 +235,54 @@ def _send_leaves(plan, state, leaf, use_traffic, use_mass):
             leaf.non_finite[at] += bad
             if best >= 0:
                 row[STRONGEST], row[PATH] = best - base, state.slot[state.onward_id[best]]
+
+
+@inner
+def _send_leaf_by_one_use(
+    low, high, target, target_base, target_size, gradients, top, largest, onward_id, slot, ident, onward, traffic, link, mass,
+    head, filled, counts, entry_slot, entry_traffic, entry_mass,
+):  # fmt: skip
+    """`_send_leaf` where all traces come to one tensor that is not much larger: first added up in an array as long as that."""
+    came, carried = np.zeros(target_size, np.int32), np.zeros(target_size)
+    best, bad = np.int64(-1), np.int64(0)
+    for v in range(low, high):
+        weight = abs(np.float64(gradients[v]))
+        if not weight <= largest:
+            bad += 1
+            weight = 0.0
+        u = onward_id[v]
+        if u < 0:
+            continue
+        came[u - target_base] += 1
+        carried[u - target_base] += weight
+        if weight > top:
+            top = weight
+            best = np.int64(v)
+    used, entries = counts[USED], counts[ENTRIES]
+    live, whole = np.int64(0), 0.0
+    for at in range(target_size):
+        if came[at] == 0:
+            continue
+        s = slot[target_base + at]
+        if s < 0:
+            s = np.int32(used)
+            used += 1
+            slot[target_base + at] = s
+            ident[s] = target_base + at
+            onward[s] = -1
+            traffic[s] = 0
+            mass[s] = 0
+            link[s] = head[target]
+            head[target] = s
+            filled[target] += 1
+        entry_slot[entries] = s
+        entry_traffic[entries] = came[at]
+        entry_mass[entries] = carried[at]
+        entries += 1
+        live += came[at]
+        whole += carried[at]
+    counts[USED], counts[ENTRIES] = used, entries
+    return live, whole, top, best, bad
 
 
 @inner

@@ -28,9 +28,12 @@ def _tile(vectors: int) -> Callable[..., Any]:
     """The loop over the listed rows of one tile of `vectors` vectors."""
 
     @intrinsic
-    def tile(typingctx, a, ks, count, b, at, best, index, out):
-        """Lets a[k] * b[at + k * columns + n], k in ks[:count], compete for best[out + n]; index[out + n] is the winner's k."""
-        return types.void(a, ks, count, b, at, best, index, out), _Loop(vectors)
+    def tile(typingctx, a, a_at, ks, ks_at, count, b, b_at, best, index, out):
+        """Lets a[a_at + k] * b[b_at + k * columns + n] compete for best[out + n], for the `count` k in ks from ks_at on.
+
+        index[out + n] is the winner's k.
+        """
+        return types.void(a, a_at, ks, ks_at, count, b, b_at, best, index, out), _Loop(vectors)
 
     return tile
 
@@ -43,13 +46,13 @@ class _Loop:
 
     def __call__(self, context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         a, ks, b, best, index = (
-            context.make_array(signature.args[i])(context, builder, arguments[i]).data for i in (0, 1, 3, 5, 6)
+            context.make_array(signature.args[i])(context, builder, arguments[i]).data for i in (0, 2, 5, 7, 8)
         )
-        count, at, out = (arguments[i] for i in (2, 4, 7))
+        a_at, ks_at, count, b_at, out = (arguments[i] for i in (1, 3, 4, 6, 9))
         size = signature.args[0].dtype.bitwidth // 8
         lanes = _BYTES // size
         whole = ir.IntType(64)
-        number = context.get_value_type(signature.args[6].dtype)
+        number = context.get_value_type(signature.args[8].dtype)
         floats = ir.VectorType(context.get_value_type(signature.args[0].dtype), lanes)
         numbers = ir.VectorType(number, lanes)
 
@@ -71,7 +74,7 @@ class _Loop:
         best_at, index_at = held(best, floats), held(index, numbers)
         old_tops = [builder.load(place, align=size) for place in best_at]
         old_rows = [builder.load(place, align=width) for place in index_at]
-        tile = vector(b, at, floats)
+        a, ks, tile = builder.gep(a, [a_at]), builder.gep(ks, [ks_at]), vector(b, b_at, floats)
         before, loop, after = builder.block, builder.append_basic_block("tile"), builder.append_basic_block("tiled")
         builder.cbranch(builder.icmp_signed(">", count, ir.Constant(whole, 0)), loop, after)
 
@@ -135,19 +138,19 @@ def place(k, n, depth, width, lanes):
     return start * depth + k * min(most, width - start) + n - start
 
 
-@inner
-def tile_max(a, ks, count, packed, depth, width, lanes, start, best, index):
+@inlined
+def _tile_max(a, a_at, ks, ks_at, count, packed, depth, width, lanes, start, best, index, out):
     """Lets the listed rows compete in the tile that starts at column `start`; see `row_max`."""
     vectors = min(MOST, (width - start) // lanes)
     at = start * depth
     if vectors == 4:
-        _four(a, ks, count, packed, at, best, index, start)
+        _four(a, a_at, ks, ks_at, count, packed, at, best, index, out)
     elif vectors == 3:
-        _three(a, ks, count, packed, at, best, index, start)
+        _three(a, a_at, ks, ks_at, count, packed, at, best, index, out)
     elif vectors == 2:
-        _two(a, ks, count, packed, at, best, index, start)
+        _two(a, a_at, ks, ks_at, count, packed, at, best, index, out)
     else:
-        _one(a, ks, count, packed, at, best, index, start)
+        _one(a, a_at, ks, ks_at, count, packed, at, best, index, out)
 
 
 @inner
@@ -165,7 +168,7 @@ def row_max(a, ks, count, packed, depth, width, lanes, best, index):
     best[:width] = 0
     index[:width] = -1
     for start in range(0, width, MOST * lanes):
-        tile_max(a, ks, count, packed, depth, width, lanes, start, best, index)
+        _tile_max(a, 0, ks, 0, count, packed, depth, width, lanes, start, best, index, start)
 
 
 @inner
@@ -178,15 +181,23 @@ def rows_max(panel, rows, depth, packed, width, lanes, ks, counts, best, index):
     for i in range(rows):
         counts[i] = positive(panel[i], depth, ks[i])
         most = max(most, counts[i])
-        best[i, :width] = 0
-        index[i, :width] = -1
+    best[:rows] = 0
+    index[:rows] = -1
+    # Rows by where they begin: a slice for each would cost as much as the work on a small one.
+    factors, listed, into, rows_into, line = (
+        panel.reshape(-1),
+        ks.reshape(-1),
+        best.reshape(-1),
+        index.reshape(-1),
+        best.shape[1],
+    )
     for start in range(0, width, MOST * lanes):
         for first in range(0, most, _PART):
             for i in range(rows):
                 if first < counts[i]:
-                    tile_max(
-                        panel[i], ks[i, first:], min(_PART, counts[i] - first), packed, depth, width, lanes, start, best[i],
-                        index[i],
+                    _tile_max(
+                        factors, i * panel.shape[1], listed, i * ks.shape[1] + first, min(_PART, counts[i] - first), packed,
+                        depth, width, lanes, start, into, rows_into, i * line + start,
                     )  # fmt: skip
 
 
