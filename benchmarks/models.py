@@ -1,18 +1,20 @@
 """What tracing costs on models of several kinds: forward + backward + trace against plain forward + backward.
 
-    python -m benchmarks.models [--rounds 9] [--only lstm] [--threads 2]
+    python -m benchmarks.models [--rounds 9] [--only lstm] [--threads 2] [--cpu]
 
 All sides run the decomposed kernels that tracing needs and take turns; ratios are medians of those within a round, with the least
 and the greatest. A traced step works out everything of all parameter scalars; rows are spelt when someone looks, as a sink does,
 and `spelt` is a traced step with every row and path looked at. `both` is a step traced in both modes over one in greedy alone.
 `fused` is a plain step under PyTorch's own choice of kernels over one under the decomposed ones. `memory` is what traced steps,
 once warm, take above plain ones, over what plain ones take above nothing (resident size). `live` is the share of parameter
-scalars that have a trace; `closed` and `probed` count operators by rule.
+scalars that have a trace; `closed` and `probed` count operators by rule. On a loaded machine `--cpu` says more: it counts
+seconds of the processor, which with one thread are what wall seconds would be if nothing else ran.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -145,7 +147,7 @@ def memory(model: nn.Module, loss: Loss) -> tuple[float, float]:
     return plain - base, peak_memory(traced) - plain
 
 
-def measure(case: Case, rounds: int) -> str:
+def measure(case: Case, rounds: int, clock: Callable[[], float]) -> str:
     """One line of the table."""
     torch.manual_seed(0)
     model, loss = case.make()
@@ -160,6 +162,7 @@ def measure(case: Case, rounds: int) -> str:
             "fused": fused_step(model, loss),
         },
         rounds,
+        clock=clock,
     )
     step = greedy()
     trace = step.traces["training"]
@@ -179,7 +182,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--cpu", action="store_true", help="count seconds of the processor, not of the wall")
     arguments = parser.parse_args()
+    clock = time.process_time if arguments.cpu else time.perf_counter
     torch.set_num_threads(arguments.threads)
     warm_up()
     print(f"{where()}; median of {arguments.rounds} rounds (least–greatest)\n")
@@ -190,7 +195,7 @@ def main() -> None:
     print("|---" * 12 + "|")
     for case in CASES:
         if arguments.only.lower() in case.name.lower():
-            print(measure(case, arguments.rounds), flush=True)
+            print(measure(case, arguments.rounds, clock), flush=True)
 
 
 if __name__ == "__main__":

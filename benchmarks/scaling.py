@@ -1,6 +1,7 @@
 """How the cost of tracing grows with depth: 20-wide nets of 10 to 3,000 layers, and the same nets under two other tools.
 
     python -m benchmarks.scaling [--rounds 9] [--layers 10,30,100] [--threads 2] [--plot benchmarks/scaling.svg]
+                                [--cpu] [--no-peers]
 
 Layers of 20 with tanh between, orthogonal weights and small inputs, so that activations and gradients keep their variance from
 end to end and every parameter scalar has a trace (`live`; PyTorch's own initialisation lets most gradients vanish). All sides
@@ -20,6 +21,8 @@ from __future__ import annotations
 
 import argparse
 import math
+import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +61,7 @@ class Row:
     probed: int
 
 
-def measure(layers: int, rounds: int) -> Row:
+def measure(layers: int, rounds: int, clock: Callable[[], float], peers: Sequence[str]) -> Row:
     """One depth."""
     torch.manual_seed(0)
     model, x, y = deep(layers)
@@ -74,8 +77,8 @@ def measure(layers: int, rounds: int) -> Row:
         "spelt": lambda: spell(traced()),
     }
     with ExitStack() as stack:
-        sides |= {name: stack.enter_context(Peer(name, layers)) for name in PEERS if able(name, layers)}
-        seconds = take_turns(sides, rounds, warm=2)
+        sides |= {name: stack.enter_context(Peer(name, layers)) for name in peers if able(name, layers)}
+        seconds = take_turns(sides, rounds, warm=2, clock=clock)
     step = traced()
     trace = step.traces["training"]
     return Row(
@@ -124,6 +127,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--layers", default=",".join(map(str, LAYERS)), help="depths, by commas")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--cpu", action="store_true", help="count seconds of the processor, not of the wall")
+    parser.add_argument("--no-peers", action="store_true", help="leave the other tools out")
     parser.add_argument("--plot", type=Path, help="also draw the plot into this SVG file (needs matplotlib)")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -137,7 +142,8 @@ def main() -> None:
     print("|---" * (8 + len(PEERS)) + "|")
     rows = []
     for layers in map(int, arguments.layers.split(",")):
-        row = measure(layers, arguments.rounds)
+        clock = time.process_time if arguments.cpu else time.perf_counter
+        row = measure(layers, arguments.rounds, clock, () if arguments.no_peers else tuple(PEERS))
         rows.append(row)
         others = " | ".join(f"{row.ratios[name].middle:.1f}" if name in row.ratios else "–" for name in PEERS)
         print(

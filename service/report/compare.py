@@ -81,7 +81,7 @@ def _headline(
         (only,) = found.values()
         values = [v for _, v in only.values]
         return (
-            f"In their last epochs, {percent(only.mean)} of the gradient mass came through {top}{_plus_minus(only)}, "
+            f"In their last epochs, {percent(only.mean)}{_plus_minus(only)} of the gradient mass came through {top}, "
             f"from {percent(min(values))} to {percent(max(values))} over {len(values)} runs.",
         )
     most, least = max(found, key=lambda s: found[s].mean), min(found, key=lambda s: found[s].mean)
