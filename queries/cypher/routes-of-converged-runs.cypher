@@ -48,9 +48,9 @@ WITH threshold, [x IN runs WHERE x.loss <= threshold AND x.r.status <> 'FAILED']
 WITH threshold, size(good) AS of_converged, size(runs) - size(good) AS of_others, [x IN good | x.r] AS converged, runs
 // Not from each run on: that would read the routes of all its epochs. The index has those of one epoch, of all runs.
 UNWIND runs AS x
-WITH threshold, of_converged, of_others, converged, x.epoch AS epoch, collect(x.r) AS taking
+WITH threshold, of_converged, of_others, converged, x.epoch AS epoch, collect(x.r.id) AS taking
 MATCH (r)-[t:TOOK]->(n)
-WHERE t.epoch = epoch AND t.parameter = $parameter AND t.mode = $mode AND t.batch = $batch AND r IN taking
+WHERE t.run IN taking AND t.epoch = epoch AND t.parameter = $parameter AND t.mode = $mode AND t.batch = $batch
 WITH threshold, of_converged, of_others, r, r IN converged AS good, n, sum(t.mass) AS mass
 WITH threshold, of_converged, of_others, good, collect({n: n, mass: mass}) AS taken, sum(mass) AS total, r
 UNWIND taken AS x
@@ -82,9 +82,9 @@ WITH threshold, [x IN runs WHERE x.loss <= threshold AND x.r.status <> 'FAILED']
 WITH threshold, size(good) AS of_converged, size(runs) - size(good) AS of_others, [x IN good | x.r] AS converged, runs
 // Not from each run on: that would read the routes of all its epochs. The index has those of one epoch, of all runs.
 UNWIND runs AS x
-WITH threshold, of_converged, of_others, converged, x.epoch AS epoch, collect(x.r) AS taking
+WITH threshold, of_converged, of_others, converged, x.epoch AS epoch, collect(x.r.id) AS taking
 MATCH (r)-[t:TOOK]->(n)
-WHERE t.epoch = epoch AND t.parameter = $parameter AND t.mode = $mode AND t.batch = $batch AND r IN taking
+WHERE t.run IN taking AND t.epoch = epoch AND t.parameter = $parameter AND t.mode = $mode AND t.batch = $batch
 WITH threshold, of_converged, of_others, r, r IN converged AS good, n, sum(t.mass) AS mass
 WITH threshold, of_converged, of_others, good, collect({n: n, mass: mass}) AS taken, sum(mass) AS total, r
 UNWIND taken AS x

@@ -45,10 +45,10 @@ CALL (r) {
   WHERE x.run = r.id AND x.epoch >= 0 AND x.mode = $mode AND x.batch = $batch
   RETURN max(x.epoch) AS last
 }
-// Not from each run on: that would read the sums of all its epochs. The index has those of one epoch, of all runs.
-WITH last, collect(r) AS runs
+// Not from each run on: that would read the sums of all its epochs. The index has those of one epoch.
+WITH last, collect(r.id) AS runs
 MATCH (r)-[e:EPOCH_SHARE]->(c)
-WHERE e.epoch = last AND e.mode = $mode AND e.batch = $batch AND r IN runs AND c.depth > 0
+WHERE e.run IN runs AND e.epoch = last AND e.mode = $mode AND e.batch = $batch AND c.depth > 0
 WITH r, last, c.path AS component, sum(e.mass) AS mass, sum(e.total) AS total
 WITH r, component, CASE WHEN total > 0 THEN mass / total ELSE 0.0 END AS share
 ORDER BY round(share, 12) DESC, component

@@ -37,10 +37,10 @@ CALL (r) {
   WHERE x.run = r.id AND x.epoch >= 0 AND x.mode = $mode AND x.batch = $batch
   RETURN max(x.epoch) AS last
 }
-// Not from each run on: that would read the sums of all its epochs. The index has those of one epoch, of all runs.
-WITH last, collect(r) AS runs
+// Not from each run on: that would read the sums of all its epochs. The index has those of one epoch.
+WITH last, collect(r.id) AS runs
 MATCH (r)-[e:EPOCH_SHARE]->(c)
-WHERE e.epoch = last AND e.mode = $mode AND e.batch = $batch AND r IN runs AND c.depth > 0 AND e.contested > 0
+WHERE e.run IN runs AND e.epoch = last AND e.mode = $mode AND e.batch = $batch AND c.depth > 0 AND e.contested > 0
 WITH r, c.path AS component, min(c.role) AS role, sum(e.contested) AS contested, sum(e.won) AS won
 WITH component, role, contested, toFloat(won) / contested AS rate
 WITH component, min(role) AS role, count(*) AS runs, avg(rate) AS win_rate, stDev(rate) AS deviation,

@@ -56,8 +56,8 @@ RETURN r[0]
 _CREATE_ROUTES = """
 UNWIND $rows AS r
 MATCH (run:Run {id: r[1]}) MATCH (n:Route {hash: r[6]})
-CREATE (run)-[:TOOK {key: r[0], mode: r[2], batch: r[3], epoch: r[4], parameter: r[5], steps: r[7], traffic: r[8],
-                     mass: r[9], rank: r[10], first: r[11], last: r[12]}]->(n)
+CREATE (run)-[:TOOK {key: r[0], run: r[1], mode: r[2], batch: r[3], epoch: r[4], parameter: r[5], steps: r[7],
+                     traffic: r[8], mass: r[9], rank: r[10], first: r[11], last: r[12]}]->(n)
 """
 _SUMS = 9
 _ADD_SHARES = f"""
@@ -70,8 +70,8 @@ RETURN r[0]
 _CREATE_SHARES = f"""
 UNWIND $rows AS r
 MATCH (run:Run {{id: r[1]}}) MATCH (c:Component {{key: r[5]}})
-CREATE (run)-[:EPOCH_SHARE {{key: r[0], mode: r[2], batch: r[3], epoch: r[4], steps: r[6], share: r[7] / r[6],
-    visits: r[8] / r[6], {", ".join(f"{name}: r[{n}]" for n, name in enumerate(SHARE_SUMS, _SUMS))}}}]->(c)
+CREATE (run)-[:EPOCH_SHARE {{key: r[0], run: r[1], mode: r[2], batch: r[3], epoch: r[4], steps: r[6],
+    share: r[7] / r[6], visits: r[8] / r[6], {", ".join(f"{name}: r[{n}]" for n, name in enumerate(SHARE_SUMS, _SUMS))}}}]->(c)
 """
 _READ_EPOCHS = "UNWIND $keys AS key MATCH (e:Epoch {key: key}) RETURN e.key AS key, properties(e) AS held"
 _WRITE_EPOCHS = "UNWIND $rows AS r MATCH (e:Epoch {key: r.key}) SET e += r"
