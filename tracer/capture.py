@@ -91,7 +91,15 @@ class Captured:
                 ids = self.ids.get(place, self.plan.ids[place])
                 if part is None or part.shape != ids.shape:
                     continue
-                flat, values = ids.reshape(-1).long(), part.detach().to("cpu", torch.float64).reshape(-1)
+                flat, values = ids.reshape(-1), part.detach().to("cpu", torch.float64).reshape(-1)
+                if not flat.numel():
+                    continue
+                first, last = (int(np.searchsorted(self.plan.arrays.base, int(e), "right")) - 1 for e in flat.aminmax())
+                if first == last >= 0:  # all of one tensor, as mostly: no need to ask for each
+                    total[first] += values.sum()
+                    size[first] += values.abs().sum()
+                    continue
+                flat = flat.long()
                 owners = torch.searchsorted(bases, flat[flat >= 0], right=True) - 1
                 total.index_add_(0, owners, values[flat >= 0])
                 size.index_add_(0, owners, values[flat >= 0].abs())
