@@ -1,9 +1,10 @@
-"""Every question over steps that the tracer made of a training LSTM, against plain Python."""
+"""Every question over steps that the tracer made of a training LSTM, against plain Python on its file of JSON lines."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,7 @@ from torch import nn
 from gradtrace.queries import Library, registry
 from gradtrace.tracer import Tracer
 from gradtrace.tracer.fold import Folder
-from gradtrace.tracer.sinks.memory import MemorySink
+from gradtrace.tracer.sinks.jsonl import JsonlSink, read_jsonl
 from gradtrace.tracer.steptrace import RunRecord
 from tests.queries.checks import COMPUTED, askings, assert_rows, assert_typed
 from tests.queries.conftest import connected, emptied, store
@@ -43,13 +44,13 @@ class Model(nn.Module):
         return out
 
 
-def trained() -> Run:
-    """Two epochs of three batches, the last one smaller; every step traced, on the training and a probe batch."""
+def trained(file: Path) -> Run:
+    """Two epochs of three batches, the last one smaller, all traced, on the training and a probe batch; read back from a file."""
     torch.manual_seed(0)
     model, loss_of = Model(), nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     x, y = torch.randint(0, 6, (8, 5)), torch.randint(0, 3, (8,))
-    sink, record = MemorySink(), RunRecord("real", "lstm", "tests", {"lr": 0.5}, MODES)
+    sink, record = JsonlSink(file), RunRecord("real", "lstm", "tests", {"lr": 0.5}, MODES)
     sink.open_run(record)
     tracer = Tracer(
         model,
@@ -67,13 +68,17 @@ def trained() -> Run:
                 step.backward(loss_of(model(x[part]), y[part]))
             optimizer.step()
     sink.close_run("real", "FINISHED")
-    return Run(record, tuple(sink.steps.values()))
+    sink.close()
+    recording = read_jsonl(file)
+    return Run(recording.runs["real"], tuple(recording.of("real")))
 
 
 @pytest.fixture(scope="module")
-def asked(neo4j_server: ServerInfo) -> Iterator[tuple[Library, dict[str, Run]]]:
+def asked(
+    neo4j_server: ServerInfo, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Library, dict[str, Run]]]:
     """The library over a store that holds this run, and the same with its graphs folded over time."""
-    real, folder = trained(), Folder("always")
+    real, folder = trained(tmp_path_factory.mktemp("traced") / "steps.jsonl"), Folder("always")
     folded = tuple(folder.step(replace(step, run="folded")) for step in real.steps)
     runs = {"real": real, "folded": Run(replace(real.record, id="folded"), folded)}
     with connected(neo4j_server) as driver:
