@@ -24,7 +24,7 @@ from gradtrace.tracer.path_tree import PathTree
 from gradtrace.tracer.places import Places, component_places
 from gradtrace.tracer.workspace import Known, Workspace
 
-_PARALLEL = 2_000_000
+_PARALLEL = 20_000_000
 """Products in the leaves' contractions from which on they are shared out over two threads."""
 
 
