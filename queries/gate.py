@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gradtrace.queries.lexer import Token, tokens
+from gradtrace.queries.plan import bare_name, walk
 from gradtrace.tracer.errors import QueryError, QueryRefusedError
 
 ALLOWED_PROCEDURES = frozenset(
@@ -161,14 +162,11 @@ _SHOW = re.compile(r"Show\w*")
 
 def _operators(plan: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Every operator of a plan by its bare name (`"Expand"` for `"Expand(All)@neo4j"`), with its details."""
-    waiting = [plan]
-    while waiting:
-        node = waiting.pop()
-        name = re.split(r"[@(]", str(node.get("operatorType", "")), maxsplit=1)[0].strip()
+    for _, node in walk(plan):
+        name = bare_name(node).partition("(")[0].strip()
         if _SHOW.fullmatch(name):
             raise _refused("SHOW tells about the server, not about what is stored", "Leave SHOW out.")
         yield name, str(node.get("args", {}).get("Details", ""))
-        waiting.extend(node.get("children", []))
 
 
 def _check_prefix(found: Sequence[Token]) -> None:

@@ -162,7 +162,7 @@ class Trace:
         for at in range(1, len(columns)):
             scalar = int(columns[at, tree.ID])
             owner = int(np.searchsorted(plan.base, scalar, side="right")) - 1
-            inside = scalar - int(plan.base[owner])
+            inside = int(columns[at, tree.INDEX])
             vertex = self.graph.vertices[layout.vertex_of_tensor[owner]]
             numbers, inner = layout.parts[owner]
             number = numbers[(inside // max(inner, 1)) % len(numbers)]

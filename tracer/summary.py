@@ -204,12 +204,10 @@ def place_of(found: Findings, path: int, vertices: tuple[int, ...], row: int) ->
     hop, inner, time = place
     if hop is None:
         return None, time
-    columns, base = found.tree.columns, found.plan.arrays.base
+    columns = found.tree.columns
     for _ in range(hop + 1):
         row = int(columns[row, tree.AFTER])
-    scalar = int(columns[row, tree.ID])
-    tensor = int(np.searchsorted(base, scalar, side="right")) - 1
-    return (scalar - int(base[tensor])) // inner, time
+    return int(columns[row, tree.INDEX]) // inner, time
 
 
 def component_rows(found: Findings) -> tuple[ComponentShare, ...]:
