@@ -27,39 +27,14 @@ class Reporter(Protocol):
         """A step is over."""
 
 
-class Patience:
-    """Says why the first step takes long, if it does: numba compiles the tracing kernels once for an installation."""
-
-    def __init__(self, seconds: float = 5.0) -> None:
-        self._timer = threading.Timer(seconds, self._say)
-        self._timer.daemon = True
-
-    def wait(self) -> None:
-        """The first step begins; of several runs after each other, the first one's."""
-        if self._timer.ident is None:
-            self._timer.start()
-
-    def over(self) -> None:
-        """It is over; nothing is said any more."""
-        self._timer.cancel()
-
-    def _say(self) -> None:
-        click.echo("Compiling the tracing kernels; this takes some minutes, once for an installation.", err=True)
-
-
 class LineReporter:
     """For stderr that is no terminal: one line at the start and one at the end of each epoch."""
 
-    def __init__(self, patience: Patience) -> None:
-        self._patience = patience
-
     def start(self, run: str, instance: WorkloadInstance, steps: int) -> None:
         _introduce(run, instance, steps)
-        self._patience.wait()
         self._per_epoch = len(instance.batches)
 
     def advance(self, progress: Progress) -> None:
-        self._patience.over()
         if progress.done % self._per_epoch == 0 or progress.done == progress.steps:
             click.echo(
                 f"epoch {progress.epoch + 1}/{progress.epochs}  step {progress.done}/{progress.steps}  "
@@ -71,8 +46,7 @@ class LineReporter:
 class BarReporter:
     """For a terminal: a bar that moves."""
 
-    def __init__(self, patience: Patience) -> None:
-        self._patience = patience
+    def __init__(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
@@ -88,12 +62,10 @@ class BarReporter:
 
     def start(self, run: str, instance: WorkloadInstance, steps: int) -> None:
         _introduce(run, instance, steps)
-        self._patience.wait()
         self._task = self._bar.add_task("", total=steps, epoch="1", loss="-", traced=0)
         self._bar.start()
 
     def advance(self, progress: Progress) -> None:
-        self._patience.over()
         self._bar.update(
             self._task,
             completed=progress.done,
@@ -110,18 +82,14 @@ class BarReporter:
 @contextlib.contextmanager
 def reporter() -> Iterator[Reporter]:
     """The reporter that suits this stderr."""
-    patience = Patience()
+    if not sys.stderr.isatty():
+        yield LineReporter()
+        return
+    bar = BarReporter()
     try:
-        if not sys.stderr.isatty():
-            yield LineReporter(patience)
-            return
-        bar = BarReporter(patience)
-        try:
-            yield bar
-        finally:
-            bar.stop()
+        yield bar
     finally:
-        patience.over()
+        bar.stop()
 
 
 @contextlib.contextmanager
