@@ -100,9 +100,12 @@ def spec_options_but(*left_out: str) -> Callable[[Callable[..., Any]], Callable[
     """`spec_options` without some of them, named by the argument that a command would get."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        own = list(
+            getattr(function, "__click_params__", ())
+        )  # where click keeps them; an own option may have such a name
         command = spec_options(function)
-        known: list[click.Parameter] = command.__click_params__  # type: ignore[attr-defined]  # where click keeps them
-        known[:] = [parameter for parameter in known if parameter.name not in left_out]
+        known: list[click.Parameter] = command.__click_params__  # type: ignore[attr-defined]
+        known[:] = [parameter for parameter in known if parameter in own or parameter.name not in left_out]
         return command
 
     return decorate

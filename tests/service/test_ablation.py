@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from gradtrace.service.ablation import Ablation, copies_of
+from gradtrace.service.cli.ablate import command
 from gradtrace.service.runner import RunHooks, build, run
 from gradtrace.service.segments import Training
 from gradtrace.service.spec import RunSpec, spec_from_json, spec_from_text
@@ -117,3 +118,8 @@ def test_the_command() -> None:
     assert "Name the seeds of the copies by --seeds" in said
     one = gradtrace("run", "digits-mlp", "--block", "hedd", "--steps", "1", "--sink", "memory", "--format", "json")
     assert "Did you mean head" in refused(one, 2)
+
+
+@pytest.mark.parametrize(("given", "name"), [((), "ablation"), (("--experiment", "mine"), "mine")])
+def test_its_runs_are_grouped_under_a_name_of_their_own(given: tuple[str, ...], name: str) -> None:
+    assert command.make_context("ablate", ["highway", "--component", "embed", *given]).params["experiment"] == name
