@@ -20,6 +20,7 @@ import numpy as np
 
 from gradtrace.tracer.component_names import ancestors
 from gradtrace.tracer.graph import Edge, Graph, Vertex, components_from_paths
+from gradtrace.tracer.scalargraph import ScalarTrace
 from gradtrace.tracer.spreadtrace import ComponentSpread, ParameterSpread, SpreadTrace
 from gradtrace.tracer.steptrace import (
     ALL_PARAMETERS,
@@ -31,6 +32,7 @@ from gradtrace.tracer.steptrace import (
     RunRecord,
     StepTrace,
 )
+from tests.synthetic_scalars import scalar_trace
 
 _OPS = ("Addmm", "Mul", "Tanh", "Sigmoid", "Add", "Relu", "Softmax", "NativeLayerNorm")
 _WIDTH = 8
@@ -75,6 +77,7 @@ def step_trace(
     watched: tuple[str, ...] = (),
     novelty: float = 1.0,
     spreads: tuple[str, ...] = (),
+    scalars: bool = False,
 ) -> StepTrace:
     """One random step.
 
@@ -86,6 +89,7 @@ def step_trace(
         novelty: share of the parameters whose traces take new ways at each step; the others return to ways that are
             fixed for the seed, as in training.
         spreads: modes that sum over all paths.
+        scalars: whether it has scalar graphs (see `synthetic_scalars`).
 
     Every seventh step is non-finite (an inf and a NaN among flows and peaks, non-finite parameter scalars), and every
     fourteenth has a NaN loss.
@@ -93,12 +97,16 @@ def step_trace(
     losses = {b: _loss(run, step, seed, b) for b in batches}
     traces: list[BatchTrace] = []
     sums: list[SpreadTrace] = []
+    spelt_out: list[ScalarTrace] = []
     for batch in batches:
         graph = make_graph(vertices, parameters, structure, BATCH_SIZES[batch])
         traces.extend(
             _batch_trace(graph, mode, batch, losses[batch], run, step, seed, top_routes, novelty) for mode in modes
         )
         sums.extend(_spread(graph, mode, batch, losses[batch], [seed, step, len(sums)]) for mode in spreads)
+        if scalars:
+            rng = _rng(run, step, seed, batch, "scalars")
+            spelt_out.append(scalar_trace(graph, batch, modes, rng, broken=step % 7 == 6))
     return StepTrace(
         run=run,
         step=step,
@@ -108,6 +116,7 @@ def step_trace(
         watched=watched,
         notes=("Σ w·g differs from g behind a hook",) if step % 7 == 3 else (),
         spreads=tuple(sums),
+        scalars=tuple(spelt_out),
     )
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gradtrace.tracer.result import Path as Path
     from gradtrace.tracer.result import Trace as Trace
     from gradtrace.tracer.rules.declared import declare as declare
-    from gradtrace.tracer.scalars import ScalarGraph as ScalarGraph
+    from gradtrace.tracer.scalargraph import ScalarGraph as ScalarGraph
 
 # Name → module. Loaded on first use: who only catches errors or reads stored steps must not wait seconds for torch.
 _HOMES = {
@@ -34,7 +34,7 @@ _HOMES = {
     "Hop": "result",
     "Path": "result",
     "Trace": "result",
-    "ScalarGraph": "scalars",
+    "ScalarGraph": "scalargraph",
     "declare": "rules.declared",
 }
 

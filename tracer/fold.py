@@ -27,6 +27,7 @@ from gradtrace.tracer.dominance import dominant_ways
 from gradtrace.tracer.errors import TraceError
 from gradtrace.tracer.graph import Edge, Graph, Vertex
 from gradtrace.tracer.routes import first_and_last
+from gradtrace.tracer.scalargraph import ScalarTrace
 from gradtrace.tracer.spreadtrace import SpreadTrace
 from gradtrace.tracer.steptrace import BatchTrace, DominantPath, OnDemand, StepTrace
 
@@ -85,6 +86,12 @@ class Folding:
         parameters = tuple(replace(p, vertex=self.vertex[p.vertex]) for p in spread.parameters)
         return replace(spread, graph=self.graph, parameters=parameters)
 
+    def scalars(self, trace: ScalarTrace) -> ScalarTrace:
+        """The scalar graph of one batch, all of it; only the numbers of operators and of their edges change."""
+        exact = trace.scalars
+        folded = replace(exact, vertex=np.array(self.vertex, np.int64)[exact.vertex], edge=self.edge[exact.edge])
+        return replace(trace, graph=self.graph, scalars=folded)
+
     def _path(self, path: DominantPath) -> DominantPath:
         if path.vertices not in self._paths:
             if len(self._paths) >= _PATHS:
@@ -126,9 +133,11 @@ class Folder:
         """The step with each of its graphs folded or not, as is due; the step itself if none is."""
         traces = tuple(t if (f := self._due(t.graph)) is None else f.trace(t) for t in step.traces)
         spreads = tuple(t if (f := self._due(t.graph)) is None else f.spread(t) for t in step.spreads)
-        if all(a is b for a, b in zip((*traces, *spreads), (*step.traces, *step.spreads), strict=True)):
+        scalars = tuple(t if (f := self._due(t.graph)) is None else f.scalars(t) for t in step.scalars)
+        made, given = (*traces, *spreads, *scalars), (*step.traces, *step.spreads, *step.scalars)
+        if all(a is b for a, b in zip(made, given, strict=True)):
             return step
-        return replace(step, traces=traces, spreads=spreads)
+        return replace(step, traces=traces, spreads=spreads, scalars=scalars)
 
     def _due(self, graph: Graph) -> Folding | None:
         """How a graph is to be folded, or None where it stays as it is."""

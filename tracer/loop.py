@@ -14,14 +14,17 @@ import torch
 from torch import nn
 
 from gradtrace.tracer.blocking import blocking, check_blocked_modes
+from gradtrace.tracer.capture import Captured
 from gradtrace.tracer.collector import collector_paused
 from gradtrace.tracer.components import recorded, watch_modules
-from gradtrace.tracer.errors import TraceError
+from gradtrace.tracer.errors import BudgetError, GradtraceError, TraceError
 from gradtrace.tracer.plan import Options
 from gradtrace.tracer.plans import Plans, check_model
 from gradtrace.tracer.record import Modes, backward, check_modes, finish, needs_weights, record
 from gradtrace.tracer.recording import traceable_kernels
 from gradtrace.tracer.result import Trace
+from gradtrace.tracer.scalargraph import GRAPH_BUDGET
+from gradtrace.tracer.scalars import check_granularity
 from gradtrace.tracer.sinks.protocol import Sink
 from gradtrace.tracer.spreadtrace import SPREAD_MODES
 from gradtrace.tracer.steptrace import BATCHES, MODES, StepTrace
@@ -81,6 +84,8 @@ class Tracer:
         start: number of the first step.
         blocked: components through which no gradient is to pass, at any step, traced or not (see `blocked`). All steps are then
             recorded with traceable kernels, and `on_error="warn"` does not cover a component that is not there.
+        granularity, graph_budget: as for `trace`; `"scalar"` puts the scalar graph of each traced batch into the step. A step
+            beyond the budget is not traced, and nothing of it goes to the sink.
 
     >>> with Tracer(model, sink=sink, every=10, run="lstm-1") as tracer:
     ...     for x, y in batches:
@@ -107,6 +112,8 @@ class Tracer:
         batch_size: int | None = None,
         start: int = 0,
         blocked: Sequence[str] = (),
+        granularity: str = "operator",
+        graph_budget: int = GRAPH_BUDGET,
     ) -> None:
         traced = check_model(model)
         assert traced is not None  # a Tracer has a model
@@ -124,6 +131,8 @@ class Tracer:
             )
         self.blocked = tuple(blocked) if not isinstance(blocked, str) else (blocked,)
         check_blocked_modes(self.blocked, self.modes)
+        check_granularity(granularity)
+        self._graph_budget = graph_budget if granularity == "scalar" else None
         self.batches = tuple(b for b in BATCHES if b in batches)
         self.step_number = start
         self.watch = tuple(watch)
@@ -178,7 +187,16 @@ class Tracer:
         try:
             if "training" in self.batches:
                 check_loss(loss)
-                held = backward(loss, recorded(), self.model, self._options, self.plans, state.run, self.blocked)
+                held = backward(
+                    loss,
+                    recorded(),
+                    self.model,
+                    self._options,
+                    self.plans,
+                    state.run,
+                    self.blocked,
+                    self._graph_budget,
+                )
                 step.traces["training"] = finish(
                     held, scaled, self.modes, self._top_routes, scale, self._batch_size, "training"
                 )
@@ -194,6 +212,7 @@ class Tracer:
                 spreads=tuple(t.spread_trace(m) for t in step.traces.values() for m in t.modes if m in SPREAD_MODES),
                 watched=self.watch,
                 notes=tuple(note for t in step.traces.values() for note in t.notes),
+                scalars=tuple(t.scalar_trace() for t in step.traces.values()) if self._graph_budget is not None else (),
             )
             if self.sink is not None:
                 self.sink.write(step.trace)
@@ -207,15 +226,39 @@ class Tracer:
                 stacklevel=4,
             )
 
+    def rehearse(self, loss: Callable[[], torch.Tensor]) -> None:
+        """Try out before the first step whether the scalar graph of a loss is within the budget; at other granularities do
+        nothing. Gradients, buffers and random states stay as they are.
+
+        What else is wrong with the loss is left to its first traced step, which `on_error` covers.
+
+        Raises:
+            BudgetError: with the graph's size and what to do.
+        """
+        if self._graph_budget is None:
+            return
+        try:
+            self._capture_aside(loss)
+        except BudgetError:
+            raise
+        except GradtraceError:
+            return
+
     def _trace_probe(self) -> Trace:
-        """Forward and backward of the probe batch; everything that they may change is put back."""
         assert self._probe is not None  # checked on construction
+        held, loss = self._capture_aside(self._probe)
+        return finish(held, loss, self.modes, self._top_routes, 1.0, None, "probe")
+
+    def _capture_aside(self, function: Callable[[], torch.Tensor]) -> tuple[Captured, torch.Tensor]:
+        """Forward and backward of a loss; everything that they may change is put back."""
         with untouched(self.model):
-            loss, marks = record(self._probe, self.model)
+            loss, marks = record(function, self.model)
             check_loss(loss)
             with blocking(loss, marks, self.model, self.plans, self._options, self.blocked):
-                held = backward(loss, marks, self.model, self._options, self.plans, None, self.blocked)
-        return finish(held, loss, self.modes, self._top_routes, 1.0, None, "probe")
+                held = backward(
+                    loss, marks, self.model, self._options, self.plans, None, self.blocked, self._graph_budget
+                )
+        return held, loss
 
 
 class _Backward:

@@ -16,7 +16,8 @@ from gradtrace.tracer.plan import Options
 from gradtrace.tracer.plans import Plans, check_model, explain, find_plan
 from gradtrace.tracer.recording import traceable_kernels
 from gradtrace.tracer.result import Trace
-from gradtrace.tracer.scalars import GRAPH_BUDGET, check_granularity, check_size, scalar_edges, scalar_graph
+from gradtrace.tracer.scalargraph import GRAPH_BUDGET
+from gradtrace.tracer.scalars import check_granularity, check_size, scalar_edges, scalar_graph
 from gradtrace.tracer.solve import solve
 from gradtrace.tracer.spread import Spreads
 from gradtrace.tracer.spreadtrace import SPREAD_MODES

@@ -15,7 +15,7 @@ from gradtrace.tracer.errors import LookupTraceError
 from gradtrace.tracer.graph import Graph
 from gradtrace.tracer.kernels import tree
 from gradtrace.tracer.routes import collapse
-from gradtrace.tracer.scalars import ScalarGraph
+from gradtrace.tracer.scalargraph import ScalarGraph, ScalarTrace
 from gradtrace.tracer.solve import Solved
 from gradtrace.tracer.spread import Spread, Spreads
 from gradtrace.tracer.spreadtrace import SPREAD_MODES, SpreadTrace
@@ -243,6 +243,14 @@ class Trace:
                 "with trace(..., granularity='scalar')."
             )
         return self._scalars
+
+    def scalar_trace(self) -> ScalarTrace:
+        """The scalar graph as a sink keeps it.
+
+        Raises:
+            LookupTraceError: the trace has another granularity.
+        """
+        return ScalarTrace(self._batch, self.graph, self.scalar_graph())
 
     def components(self, mode: str | None = None) -> Table:
         """Rows: component, share, mass, traffic, visits, own, foreign, contested, won, flow.

@@ -1,17 +1,19 @@
 """The scalar graph itself, for small models: every scalar a vertex, every partial an edge, and the winner of every vertex.
 
 The edges are read off the operators' own backward with one-hot gradients (`rules.probe`), one call for each output scalar,
-whether an operator has a closed rule or not. Movement is gone: a moved scalar is the vertex that it copies.
+whether an operator has a closed rule or not. Movement is gone: a moved scalar is the vertex that it copies. Of blocked
+components the scalars stand alone, with gradient 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from gradtrace.tracer.blocking import masked
 from gradtrace.tracer.capture import Captured
 from gradtrace.tracer.errors import BudgetError, TraceError
 from gradtrace.tracer.kernels import layout as L
@@ -19,51 +21,20 @@ from gradtrace.tracer.plan import Plan
 from gradtrace.tracer.rules import write_entries
 from gradtrace.tracer.rules.inplace import COPY_SLICES
 from gradtrace.tracer.rules.probe import entries
+from gradtrace.tracer.scalargraph import GRANULARITIES, POINTERS, ScalarGraph
 from gradtrace.tracer.walk import Skim, node_at
-
-GRANULARITIES = ("operator", "scalar")
-GRAPH_BUDGET = 200_000
-"""Scalar vertices and edges together that a scalar graph may have, unless told."""
-POINTERS = ("greedy", "maxprod")
-"""Modes that choose one edge out of every vertex."""
-
-
-@dataclass(frozen=True, eq=False)
-class ScalarGraph:
-    """Vertices are scalars of parameters and of operators' outputs, numbered so that an edge leads to a greater number.
-
-    Attributes:
-        vertex: int64 [vertices], `Vertex.idx` of the parameter or operator in the trace's graph.
-        output: int64 [vertices], number of the operator's output.
-        index: int64 [vertices], flat index in that output, or in the parameter.
-        component: per vertex, path of its innermost component, or None.
-        gradient: float64 [vertices], gradient of the loss, unscaled.
-        source, target: int64 [edges], positions among the vertices.
-        slot: int64 [edges], operand of the operator that made the target.
-        edge: int64 [edges], `Edge.idx` of the operator edge.
-        weight: float64 [edges], partial of the target by the source; edges whose weight is 0 are left out.
-        next: mode → int64 [vertices], the edge that the trace takes, or -1 (dead, unread, or the loss).
-        loss: position of the loss.
-    """
-
-    vertex: np.ndarray
-    output: np.ndarray
-    index: np.ndarray
-    component: tuple[str | None, ...]
-    gradient: np.ndarray
-    source: np.ndarray
-    target: np.ndarray
-    slot: np.ndarray
-    edge: np.ndarray
-    weight: np.ndarray
-    next: dict[str, np.ndarray]
-    loss: int
 
 
 @dataclass(frozen=True, eq=False)
 class ScalarEdges:
-    """Edges of a recording, taken before its backward. Columns as in `ScalarGraph`, sorted by source, target and slot."""
+    """Edges of a recording, taken before its backward. Columns as in `ScalarGraph`, sorted by source, target and slot.
 
+    Attributes:
+        own: bool, per scalar of the plan, whether it is a vertex: of what an in-place write returns, the scalars outside the
+            written part only rename others.
+    """
+
+    own: np.ndarray
     source: np.ndarray
     target: np.ndarray
     slot: np.ndarray
@@ -111,7 +82,7 @@ def scalar_edges(plan: Plan, skimmed: Skim, captured: Captured, budget: int) -> 
             if tensor is None:
                 continue
             write = node.op == COPY_SLICES
-            found = write_entries(node, operands) if write else entries(node, operands, output)
+            found = write_entries(node, operands) if write else entries(node, operands, output, budget - total)
             for slot, (own, outs, weights) in found.items():
                 source, weight = own.numpy().astype(np.int64), weights.to(torch.float64).numpy()
                 keep = (weight != 0) & (source >= 0)
@@ -124,8 +95,32 @@ def scalar_edges(plan: Plan, skimmed: Skim, captured: Captured, budget: int) -> 
             if total > budget:
                 raise BudgetError(_too_large(f"more than {total:,} scalar vertices and edges", budget))
     parts = [np.concatenate(column) for column in zip(*columns, strict=True)]
+    shut = _blocked(captured, vertices)
+    open_ = ~(shut[parts[0]] | shut[parts[1]])
     order = np.lexsort((parts[2], parts[1], parts[0]))
-    return ScalarEdges(*(part[order] for part in parts))
+    order = order[open_[order]]
+    return ScalarEdges(_own(plan, ids), *(part[order] for part in parts))
+
+
+def _own(plan: Plan, ids: Mapping[tuple[int, int], torch.Tensor]) -> np.ndarray:
+    """Which scalars of the plan's tensors are vertices, and no other names of vertices."""
+    base, size = plan.arrays.base, plan.arrays.size
+    own = np.ones(int(base[-1] + size[-1]), np.bool_)
+    for tensor in range(plan.arrays.leaves, len(base)):
+        start, stop = int(base[tensor]), int(base[tensor] + size[tensor])
+        own[start:stop] = ids[plan.tensors[tensor]].reshape(-1).numpy() == np.arange(start, stop)
+    return own
+
+
+def _blocked(captured: Captured, vertices: int) -> np.ndarray:
+    """Which scalars of the plan's tensors no gradient passes through."""
+    shut = np.zeros(vertices, np.bool_)
+    plan = captured.plan
+    for tensor, blocks in captured.blocked.items():
+        open_ = masked(torch.ones(plan.shapes[tensor]), plan, tensor, blocks)
+        start = int(plan.arrays.base[tensor])
+        shut[start : start + int(plan.arrays.size[tensor])] = open_.reshape(-1).numpy() == 0
+    return shut
 
 
 def scalar_graph(edges: ScalarEdges, captured: Captured, modes: Sequence[str], scale: float) -> ScalarGraph:
@@ -139,18 +134,20 @@ def scalar_graph(edges: ScalarEdges, captured: Captured, modes: Sequence[str], s
     for t, (numbers, inner) in enumerate(plan.layout.parts):
         blocks = (np.arange(size[t]) // max(inner, 1)) % len(numbers)
         components += [plan.layout.paths[numbers[b]] if numbers[b] >= 0 else None for b in blocks]
-    loss = int(plan.arrays.loss)
+    edges, kept = _renumbered(edges), np.flatnonzero(edges.own)
+    gradient, count = gradient[kept], len(kept)
+    loss = int(np.searchsorted(kept, int(plan.arrays.loss)))
     dtype = np.float64 if captured.doubled else np.float32
     pointers = {
-        mode: _greedy(edges, gradient * scale, dtype) if mode == "greedy" else _maxprod(edges, len(tensor), loss)
+        mode: _greedy(edges, gradient * scale, dtype) if mode == "greedy" else _maxprod(edges, count, loss)
         for mode in modes
         if mode in POINTERS
     }
     return ScalarGraph(
-        np.array(plan.layout.vertex_of_tensor, np.int64)[tensor],
-        np.array([output for _, output in plan.tensors], np.int64)[tensor],
-        index,
-        tuple(components),
+        np.array(plan.layout.vertex_of_tensor, np.int64)[tensor][kept],
+        np.array([output for _, output in plan.tensors], np.int64)[tensor][kept],
+        index[kept],
+        tuple(components[at] for at in kept.tolist()),
         gradient,
         edges.source,
         edges.target,
@@ -160,6 +157,12 @@ def scalar_graph(edges: ScalarEdges, captured: Captured, modes: Sequence[str], s
         pointers,
         loss,
     )
+
+
+def _renumbered(edges: ScalarEdges) -> ScalarEdges:
+    """The same edges with vertices numbered without gaps; their order stays."""
+    number = np.cumsum(edges.own) - 1
+    return replace(edges, source=number[edges.source], target=number[edges.target])
 
 
 def _gradients(captured: Captured, tensor: int, size: int) -> np.ndarray:

@@ -13,6 +13,7 @@ from typing import TypeVar, overload
 import numpy as np
 
 from gradtrace.tracer.graph import Graph
+from gradtrace.tracer.scalargraph import ScalarTrace
 from gradtrace.tracer.spreadtrace import SpreadTrace
 
 MODES = ("greedy", "maxprod")
@@ -250,6 +251,7 @@ class StepTrace:
         traces: one or more, each (mode, batch) at most once; training before probe.
         spreads: likewise, for the modes that sum over all paths.
         watched: names of parameters whose path arrays are to be stored at every step, whatever their rank.
+        scalars: at scalar granularity, the scalar graph of each batch; else none.
     """
 
     run: str
@@ -261,6 +263,7 @@ class StepTrace:
     notes: tuple[str, ...] = field(default=())
     """What the user should know about this step ("Σ w·g ≠ g behind a hook on ..."), one sentence each."""
     spreads: tuple[SpreadTrace, ...] = ()
+    scalars: tuple[ScalarTrace, ...] = ()
 
     @property
     def non_finite(self) -> bool:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from gradtrace.tracer import ScalarGraph, trace
+from gradtrace.tracer import trace
 from gradtrace.tracer.errors import BudgetError, LookupTraceError, TraceError
-from tests.oracle.oracle import Oracle
+from tests.oracle.blocking import blocked_oracle
+from tests.oracle.components import inside
 from tests.problems.collection import by_name
+from tests.tracer.judging import told_components
 from tests.tracer.oracles import oracle_of
+from tests.tracer.scalar_judging import assert_true
 
 MODES = ("greedy", "maxprod")
 NAMES = (
@@ -27,65 +28,41 @@ NAMES = (
         "net/max_pool1d",
     ),
     *("recurrent/lstm_two_layers_last", "recurrent/gru_cell", "move/cat_constant", "move/index", "activation/softmax"),
+    *("write/slice_add", "write/slice_masked", "write/slice_chain", "write/row_writes", "situation/frozen"),
 )
-
-
-def numbering(graph: ScalarGraph, found: object, oracle: Oracle) -> dict[tuple[int, int, int], int]:
-    """(oracle's node, output, flat index) → vertex of the tracer's graph."""
-    vertices = found.graph.vertices  # type: ignore[attr-defined]  # a Trace
-    operators = [v.idx for v in vertices if v.kind in ("operator", "loss")]
-    position = {idx: node.position for idx, node in zip(operators, oracle.graph.operators, strict=True)}
-    names = {v.name: v.idx for v in vertices if v.kind == "parameter"}
-    for name, parameter in oracle.parameters.items():
-        node = oracle.graph.recording.leaf_node(parameter)
-        if node is not None:
-            position[names[name]] = node.position
-    return {
-        (position[v], int(o), int(i)): at
-        for at, (v, o, i) in enumerate(zip(graph.vertex.tolist(), graph.output, graph.index, strict=True))
-    }
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_edge_and_gradient_and_pointer(name: str) -> None:
     problem = by_name(name)
-    oracle = oracle_of(problem)
     model, closure = problem.make(0)
     found = trace(closure, model, mode=MODES, granularity="scalar")
-    graph, truth = found.scalar_graph(), oracle.graph
-    at = numbering(graph, found, oracle)
-    # a write or a choice by data may own scalars that are aliases; no vertex of the oracle's may be missing
-    place = {int(v): at[int(truth.owner[v]), int(truth.output[v]), int(truth.flat[v])] for v in truth.vertices
-             if (int(truth.owner[v]), int(truth.output[v]), int(truth.flat[v])) in at}  # fmt: skip
-    used = set(truth.source.tolist()) | set(truth.target.tolist())
-    assert used <= set(place)
-    want: dict[tuple[int, int, int], list[float]] = defaultdict(list)
-    for s, t, k, w in zip(truth.source, truth.target, truth.slot, truth.weight, strict=True):
-        if w != 0:
-            want[place[int(s)], place[int(t)], int(k)].append(float(w))
-    got: dict[tuple[int, int, int], list[float]] = defaultdict(list)
-    for s, t, k, w in zip(graph.source.tolist(), graph.target.tolist(), graph.slot.tolist(), graph.weight, strict=True):
-        got[s, t, k].append(float(w))
-    assert got.keys() == want.keys()
-    for key, weights in want.items():
-        np.testing.assert_allclose(sorted(got[key]), sorted(weights), rtol=1e-9, atol=1e-12)
-    edges = found.graph.edges
-    for s, t, k, e in zip(graph.source, graph.target, graph.slot, graph.edge, strict=True):
-        edge = edges[int(e)]
-        assert (edge.source, edge.target, edge.slot) == (graph.vertex[s], graph.vertex[t], k)
-    for v in used:
-        assert graph.gradient[place[v]] == pytest.approx(truth.gradient[v], rel=1e-9, abs=1e-12)
-    assert graph.loss == place[truth.loss] and (graph.source < graph.target).all()
-    for mode in MODES:
-        traces = oracle.traces(mode)
-        for v in used - {truth.loss}:
-            chosen = int(graph.next[mode][place[v]])
-            if not traces.live(v):
-                assert chosen == -1 or traces.best[v] < -80
-                continue
-            mine = truth.out[v]
-            best = {place[int(truth.target[e])] for e in mine if traces.value[e] > traces.best[v] - 1e-9}
-            assert chosen >= 0 and graph.source[chosen] == place[v] and int(graph.target[chosen]) in best
+    assert_true(found.scalar_graph(), found.graph, oracle_of(problem), MODES)
+
+
+@pytest.mark.parametrize(
+    ("name", "blocked"),
+    [("net/residual", ("blocks.0", "norms.1")), ("recurrent/lstm_two_layers_last", ("core.l0.forget_gate",))],
+)
+def test_scalars_of_blocked_components_stand_alone(name: str, blocked: tuple[str, ...]) -> None:
+    problem = by_name(name)
+    plain = oracle_of(problem)
+    model, closure = problem.make(0)
+    found = trace(closure, model, granularity="scalar", blocked=blocked)
+    components = told_components(found, plain, "greedy")
+    truth, leaf = plain.graph, [node.leaf is not None for node in plain.graph.recording.nodes]
+    shut = [
+        v
+        for v in range(truth.size)
+        if not leaf[truth.owner[v]] and any(inside(components.of[v], component) for component in blocked)
+    ]
+    assert shut
+    graph = found.scalar_graph()
+    assert_true(graph, found.graph, blocked_oracle(plain, components, blocked), ("greedy",), shut)
+    total = np.zeros(len(graph.gradient))
+    np.add.at(total, graph.source, graph.weight * graph.gradient[graph.target])
+    total[graph.loss] = 1.0
+    np.testing.assert_allclose(total, graph.gradient, rtol=1e-9, atol=1e-12)
 
 
 def test_the_pointers_are_the_paths() -> None:

@@ -74,7 +74,7 @@ def test_jsonl_round_trip_is_exact(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "läufe 1.jsonl"
     record = run_record("r/ü \n", lr=math.inf, momentum=math.nan, beta=-0.0, one=1.0, n=1, name="ß", flag=True, no=None)
     sums = ("entropy", "abs-sum")
-    steps = [step_trace("r/ü \n", n, watched=("embed.p0",), spreads=sums, **BOTH) for n in (0, 3, 6, 13)]
+    steps = [step_trace("r/ü \n", n, watched=("embed.p0",), spreads=sums, scalars=True, **BOTH) for n in (0, 3, 6, 13)]
     with JsonlSink(path) as sink:
         sink.open_run(record)
         for step in steps:

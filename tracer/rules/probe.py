@@ -73,16 +73,20 @@ def refuse_beyond_budget(node: Node, outputs: Sequence[int], budget: int) -> Non
         )
 
 
-def entries(node: Node, ids: Sequence[torch.Tensor | None], output: int) -> dict[int, Entries]:
+def entries(node: Node, ids: Sequence[torch.Tensor | None], output: int, most: int | None = None) -> dict[int, Entries]:
     """All scalar edges into one output of the node, by operand slot. Copies of a broadcast operand are edges of their own.
 
-    Several one-hot gradients cannot share a call: the node may mix output scalars freely.
+    Several one-hot gradients cannot share a call: the node may mix output scalars freely. Once there are more than `most`
+    edges of non-zero weight, the rest is not looked for.
     """
     shape = node.shapes[output]
     one_hot = [torch.zeros(s, dtype=d) for s, d in zip(node.shapes, node.dtypes, strict=True)]
     flat = one_hot[output].view(-1)
     parts: dict[int, list[Entries]] = {slot: [] for slot, operand in enumerate(ids) if operand is not None}
+    count = 0
     for u in range(shape.numel()):
+        if most is not None and count > most:
+            break
         flat[u] = 1
         for slot, grad in enumerate(call(node, *one_hot)[: len(ids)]):
             operand = ids[slot]
@@ -94,6 +98,7 @@ def entries(node: Node, ids: Sequence[torch.Tensor | None], output: int) -> dict
             at = raw.reshape(-1).nonzero().reshape(-1)
             own = (operand if raw.shape == operand.shape else operand.expand(raw.shape)).reshape(-1)[at]
             outs = torch.full(at.shape, u, dtype=torch.int32)
+            count += int((own >= 0).sum()) if most is not None else 0
             parts[slot].append((own.to(torch.int32), outs, raw.reshape(-1)[at].to(node.dtypes[output])))
         flat[u] = 0  # only now: a node may hand back the very gradient it was given
     return {slot: with_the_rest(ids[slot], found, node.dtypes[output]) for slot, found in parts.items()}

@@ -14,6 +14,7 @@ import numpy as np
 
 from gradtrace.tracer.errors import SinkError
 from gradtrace.tracer.graph import Component, Edge, Graph, Vertex
+from gradtrace.tracer.sinks.scalar_records import scalars_from_json, scalars_to_json
 from gradtrace.tracer.spreadtrace import ComponentSpread, ParameterSpread, SpreadTrace
 from gradtrace.tracer.steptrace import (
     BatchTrace,
@@ -98,6 +99,7 @@ def step_to_json(step: StepTrace) -> dict[str, Json]:
         "notes": list(step.notes),
         "traces": [_trace_to_json(t) for t in step.traces],
         "spreads": [_spread_to_json(t) for t in step.spreads],
+        "scalars": [scalars_to_json(t) for t in step.scalars],
     }
 
 
@@ -116,6 +118,7 @@ def step_from_json(value: dict[str, Json], graphs: dict[str, Graph]) -> StepTrac
         watched=tuple(value["watched"]),
         notes=tuple(value["notes"]),
         spreads=tuple(_spread_from_json(t, graphs) for t in value.get("spreads", ())),
+        scalars=tuple(scalars_from_json(t, _graph(t, graphs)) for t in value.get("scalars", ())),
     )
 
 
