@@ -23,6 +23,20 @@ if TYPE_CHECKING:
     from gradtrace.tracer.rules.declared import declare as declare
     from gradtrace.tracer.scalargraph import ScalarGraph as ScalarGraph
 
+__all__ = [
+    "Hop",
+    "Path",
+    "ScalarGraph",
+    "Trace",
+    "Tracer",
+    "blocked",
+    "component",
+    "declare",
+    "tap",
+    "trace",
+    "traceable_kernels",
+]
+
 # Name → module. Loaded on first use: who only catches errors or reads stored steps must not wait seconds for torch.
 _HOMES = {
     "blocked": "blocking",

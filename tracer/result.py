@@ -101,7 +101,7 @@ class Trace:
 
     @property
     def modes(self) -> tuple[str, ...]:
-        """Modes traced."""
+        """The modes in which it was traced, as they were asked for."""
         return self._modes
 
     @property

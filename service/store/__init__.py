@@ -9,3 +9,15 @@ from gradtrace.service.store.prune import PrunePolicy as PrunePolicy
 from gradtrace.service.store.prune import prune as prune
 from gradtrace.service.store.rollups import rebuild_rollups as rebuild_rollups
 from gradtrace.service.store.sink import Neo4jSink as Neo4jSink
+
+__all__ = [
+    "Checked",
+    "Neo4jSink",
+    "PrunePolicy",
+    "Pruned",
+    "Store",
+    "check_rollups",
+    "connect",
+    "prune",
+    "rebuild_rollups",
+]

@@ -8,3 +8,5 @@ from gradtrace.service.workloads.registry import DEFAULT as DEFAULT
 from gradtrace.service.workloads.registry import WORKLOADS as WORKLOADS
 from gradtrace.service.workloads.registry import Workload as Workload
 from gradtrace.service.workloads.registry import find as find
+
+__all__ = ["DEFAULT", "WORKLOADS", "Workload", "WorkloadParameters", "find"]

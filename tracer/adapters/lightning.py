@@ -13,6 +13,8 @@ from gradtrace.tracer.errors import TraceError
 from gradtrace.tracer.loop import Step
 from gradtrace.tracer.sinks.protocol import Sink
 
+__all__ = ["GradtraceCallback"]
+
 
 class GradtraceCallback(Callback):
     """Traces the training of a LightningModule. Steps are numbered by `trainer.global_step`.

@@ -8,6 +8,8 @@ from mlflow.tracking import MlflowClient
 from gradtrace.tracer.adapters.shares import ShareSink
 from gradtrace.tracer.steptrace import RunRecord
 
+__all__ = ["MlflowSink"]
+
 _STATUS = {"FINISHED": RunStatus.FINISHED, "INTERRUPTED": RunStatus.KILLED, "FAILED": RunStatus.FAILED}
 _MOST = 1000
 """Metrics that MLflow takes in one call."""

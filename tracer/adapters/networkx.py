@@ -9,6 +9,8 @@ import networkx as nx
 from gradtrace.tracer.result import Trace
 from gradtrace.tracer.steptrace import BatchTrace
 
+__all__ = ["to_networkx"]
+
 
 def to_networkx(trace: Trace | BatchTrace, mode: str | None = None) -> nx.MultiDiGraph:
     """The operator graph, an edge from each tensor to each operator that read it, with the trace's numbers.

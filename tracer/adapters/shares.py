@@ -9,6 +9,8 @@ from gradtrace.tracer.errors import SinkClosedError
 from gradtrace.tracer.sinks.protocol import check_status
 from gradtrace.tracer.steptrace import RunRecord, StepTrace
 
+__all__ = ["ShareSink", "share_values"]
+
 
 def share_values(step: StepTrace) -> dict[str, float]:
     """The numbers of a step that are worth a curve, by name.

@@ -9,6 +9,8 @@ from torch.utils.tensorboard import SummaryWriter
 from gradtrace.tracer.adapters.shares import ShareSink
 from gradtrace.tracer.steptrace import RunRecord
 
+__all__ = ["TensorBoardSink"]
+
 
 class TensorBoardSink(ShareSink):
     """Writes each run into a folder of its own below `folder`.

@@ -13,6 +13,8 @@ from gradtrace.tracer.errors import TraceError
 from gradtrace.tracer.loop import Step
 from gradtrace.tracer.sinks.protocol import Sink
 
+__all__ = ["GradtraceCallback"]
+
 _TOLD = ("learning_rate", "per_device_train_batch_size", "gradient_accumulation_steps", "weight_decay", "seed")
 """Training arguments that become parameters of the run."""
 

@@ -7,3 +7,5 @@ from gradtrace.tracer.sinks.memory import MemorySink as MemorySink
 from gradtrace.tracer.sinks.protocol import RUN_STATUSES as RUN_STATUSES
 from gradtrace.tracer.sinks.protocol import Sink as Sink
 from gradtrace.tracer.sinks.several import SeveralSinks as SeveralSinks
+
+__all__ = ["RUN_STATUSES", "JsonlSink", "MemorySink", "Recording", "SeveralSinks", "Sink", "read_jsonl"]
