@@ -68,7 +68,10 @@ LABELS: tuple[Part, ...] = (
         experiment="name of its experiment",
         modes="modes that are traced",
         parameters="all hyperparameters, as JSON",
-        **{"param_*": "each hyperparameter by its name; one with a dot wants backticks: r.`param_optimizer.lr`"},
+        **{
+            "param_*": "each hyperparameter by its name; one with a dot wants backticks: r.`param_optimizer.lr`",
+            "held_out_*": "what it measured on held-out examples when it ended, by name: r.held_out_loss",
+        },
         started="when it was announced",
         updated="when a step was last stored",
         ended="when it ended",

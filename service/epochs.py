@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from gradtrace.tracer.component_names import ROOT
-from gradtrace.tracer.sinks.protocol import Sink
+from gradtrace.tracer.sinks.protocol import Sink, note_held_out
 from gradtrace.tracer.steptrace import RunRecord, StepTrace
 
 
@@ -76,6 +76,10 @@ class EpochShares:
                 kept.visits += c.visits
                 kept.contested += c.contested
                 kept.won += c.won
+
+    def note_held_out(self, run: str, measured: Mapping[str, float]) -> None:
+        """Pass on, if the sink takes it."""
+        note_held_out(self.sink, run, measured)
 
     def close_run(self, run: str, status: str, reason: str | None = None) -> None:
         """Pass on."""

@@ -18,7 +18,7 @@ from gradtrace.service.segments import build as build
 from gradtrace.service.spec import RunSpec
 from gradtrace.service.spec import new_run_id as new_run_id
 from gradtrace.service.workloads.instance import WorkloadInstance
-from gradtrace.tracer.sinks.protocol import Sink
+from gradtrace.tracer.sinks.protocol import Sink, note_held_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +133,8 @@ def _train(training: Training, hooks: RunHooks) -> RunResult:
     else:
         status, reason = "FINISHED", None
     stored = sink.flush() - already
+    after = instance.evaluate()
+    note_held_out(sink, run_id, after)
     sink.close_run(run_id, status, reason)
     return RunResult(
         run=run_id,
@@ -144,7 +146,7 @@ def _train(training: Training, hooks: RunHooks) -> RunResult:
         losses=tuple(training.losses),
         epoch_steps=len(training.batches),
         before=before,
-        after=instance.evaluate(),
+        after=after,
         seconds=time.monotonic() - started,
         notes=tuple(training.notes),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from gradtrace.service.store.sink import Neo4jSink
@@ -52,6 +52,10 @@ class PatientSink:
     def flush(self) -> int:
         """Pass on; the number of durable steps."""
         return self._persist(self._sink.flush)
+
+    def note_held_out(self, run: str, measured: Mapping[str, float]) -> None:
+        """Pass on."""
+        self._persist(lambda: self._sink.note_held_out(run, measured))
 
     def close_run(self, run: str, status: str, reason: str | None = None) -> None:
         """Pass on."""

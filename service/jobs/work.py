@@ -137,6 +137,8 @@ def _segment(grant: Grant, office: Office, beat: Heartbeat) -> _End:
                 current = _commit(training, grant, office, beat, current)
                 if training.over or over():
                     break
+            if training.over:
+                sink.note_held_out(grant.run, training.instance.evaluate())
             return _end(training, beat)
         finally:
             sink.close()

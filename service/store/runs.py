@@ -23,6 +23,7 @@ CREATE (r)-[:IN]->(e)
 RETURN r.id
 """
 _LOCK = "MATCH (r:Run {id: $id}) SET r.lock = $token RETURN r.fence AS fence"
+_SET = "MATCH (r:Run {id: $id}) SET r += $values"
 _CLOSE = "MATCH (r:Run {id: $id}) SET r.status = $status, r.reason = $reason, r.ended = datetime()"
 _INT64 = 2**63
 
@@ -60,6 +61,20 @@ def end(tx: ManagedTransaction, run: str, status: str, reason: str | None, fence
         StoreError: there is no such run.
         StaleFenceError: another worker holds it.
     """
+    _lock(tx, run, fence)
+    tx.run(_CLOSE, id=run, status=status, reason=reason).consume()
+
+
+def note_held_out(tx: ManagedTransaction, run: str, measured: Mapping[str, float], fence: int | None) -> None:
+    """Keep measures on held-out examples with a run, as properties `held_out_<name>`; later ones take their place.
+
+    Raises what `end` raises.
+    """
+    _lock(tx, run, fence)
+    tx.run(_SET, id=run, values={f"held_out_{name}": value for name, value in measured.items()}).consume()
+
+
+def _lock(tx: ManagedTransaction, run: str, fence: int | None) -> None:
     record = tx.run(_LOCK, id=run, token=secrets.token_hex(8)).single()
     if record is None:
         raise StoreError(f"The store holds no run {run!r}, so it cannot be closed. Announce it with open_run().")
@@ -68,4 +83,3 @@ def end(tx: ManagedTransaction, run: str, status: str, reason: str | None, fence
             f"This writer holds fence {fence} of run {run!r}, and the run is at fence {record['fence']}: another "
             "worker took it over and will close it."
         )
-    tx.run(_CLOSE, id=run, status=status, reason=reason).consume()

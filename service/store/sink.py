@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Literal
 
@@ -243,6 +244,15 @@ class Neo4jSink:
                 self._urgent -= 1
             self._raise_error()
             return self.durable
+
+    def note_held_out(self, run: str, measured: Mapping[str, float]) -> None:
+        """Keep what a run measured on held-out examples, as its properties `held_out_<name>`; returns when it is durable.
+
+        Raises:
+            StoreError: the run was never announced, or another worker holds it.
+        """
+        self._check_open()
+        self._writer.note_held_out(run, measured, self._fences.get(run))
 
     def close_run(self, run: str, status: str, reason: str | None = None) -> None:
         """Flush, then mark the run `FINISHED`, `INTERRUPTED` or `FAILED` with the reason."""

@@ -11,7 +11,7 @@ from neo4j.exceptions import ConstraintError, TransientError
 from gradtrace.service import metrics
 from gradtrace.service.store.connect import Store
 from gradtrace.service.store.driver_errors import StoreTooLargeError, is_memory, translated
-from gradtrace.service.store.runs import announce, end
+from gradtrace.service.store.runs import announce, end, note_held_out
 from gradtrace.service.store.steps import Written, write_steps
 from gradtrace.service.store.structure import Known, MissingStructureError, Structure, write_structure
 from gradtrace.tracer.errors import StoreIntegrityError, StoreUnreachableError, UnknownGraphError
@@ -38,6 +38,11 @@ class BatchWriter:
         """Mark how a run ended."""
         with translated(f"closing run {run!r}", self._where), self._session() as session:
             session.execute_write(end, run, status, reason, fence)
+
+    def note_held_out(self, run: str, measured: Mapping[str, float], fence: int | None) -> None:
+        """Keep what a run measured on held-out examples."""
+        with translated(f"measuring run {run!r}", self._where), self._session() as session:
+            session.execute_write(note_held_out, run, measured, fence)
 
     def write(self, steps: Sequence[StepTrace], fences: Mapping[str, int]) -> int:
         """Make `steps` durable in one transaction (what they share in another one before); how many are new.

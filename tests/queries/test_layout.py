@@ -55,6 +55,7 @@ def driver(neo4j_server: ServerInfo) -> Iterator[Driver]:
             sink.open_run(TRACED.record)
             for step in TRACED.steps:
                 sink.write(step)
+            sink.note_held_out("traced", {"loss": 0.5, "accuracy": 0.25})
             sink.close_run("traced", "INTERRUPTED", "Ctrl-C")
         prune(driver, PrunePolicy(runs=("traced",), keep_last=4))
         expand(driver, "traced", 5)
@@ -98,7 +99,7 @@ def _held(driver: Driver, pattern: str, kinds: str) -> dict[str, set[str]]:
     text = f"MATCH {pattern} UNWIND {kinds} AS kind UNWIND [null] + keys(x) AS key RETURN DISTINCT kind, key"
     found: dict[str, set[str]] = defaultdict(set)
     for kind, key in driver.execute_query(text, database_="neo4j").records:
-        found[kind].update(() if key is None else (re.sub(r"^param_.*", "param_*", key),))
+        found[kind].update(() if key is None else (re.sub(r"^(param|held_out)_.*", r"\1_*", key),))
     return found
 
 

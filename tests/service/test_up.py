@@ -78,6 +78,9 @@ def test_up_returns_when_all_three_answer_and_a_run_goes_through(env: dict[str, 
     (run,) = json.loads(said)
     listed = json.loads(ok(gradtrace("runs", "--format", "json", env=env)))
     assert [(r["run"], r["status"]) for r in listed] == [(run["run"], "FINISHED")]
+    asked = "MATCH (r:Run) RETURN r.held_out_loss AS loss, r.held_out_accuracy AS accuracy"
+    [held_out] = json.loads(ok(gradtrace("cypher", asked, "--format", "json", env=env)))
+    assert held_out["loss"] > 0 and 0 < held_out["accuracy"] < 1, "the worker measured it at the end"
 
 
 def test_a_second_up_changes_nothing(env: dict[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 from gradtrace.tracer.steptrace import RunRecord, StepTrace
@@ -27,6 +28,20 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Flush and release everything. Further writes are an error."""
+
+
+@runtime_checkable
+class TakesHeldOut(Protocol):
+    """What a sink may take besides: what a run measured on held-out examples when it ended."""
+
+    def note_held_out(self, run: str, measured: Mapping[str, float]) -> None:
+        """Keep measures by name (`{"loss": 0.31, "accuracy": 0.9}`) with a run that was announced, before it is closed."""
+
+
+def note_held_out(sink: Sink, run: str, measured: Mapping[str, float]) -> None:
+    """Tell a sink what a run measured on held-out examples, if it takes that."""
+    if isinstance(sink, TakesHeldOut):
+        sink.note_held_out(run, measured)
 
 
 def check_status(status: str) -> None:

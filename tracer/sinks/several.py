@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from gradtrace.tracer.sinks.protocol import Sink
+from collections.abc import Mapping
+
+from gradtrace.tracer.sinks.protocol import Sink, note_held_out
 from gradtrace.tracer.steptrace import RunRecord, StepTrace
 
 
@@ -30,6 +32,11 @@ class SeveralSinks:
         """Give all of them one step."""
         for sink in self._sinks:
             sink.write(step)
+
+    def note_held_out(self, run: str, measured: Mapping[str, float]) -> None:
+        """Tell all of them that take it what the run measured on held-out examples."""
+        for sink in self._sinks:
+            note_held_out(sink, run, measured)
 
     def close_run(self, run: str, status: str, reason: str | None = None) -> None:
         """Mark the run in all of them."""
