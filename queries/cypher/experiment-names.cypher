@@ -10,7 +10,10 @@
 // experiment = "default"
 // runs = 12
 // newest = 2026-11-23T23:15:01Z
-MATCH (x:Experiment)<-[:IN]-(r:Run)
+MATCH (r:Run)
+USING INDEX r:Run(started)
+WHERE r.started > datetime({year: 1})
+MATCH (r)-[:IN]->(x:Experiment)
 WITH x.name AS experiment, count(*) AS runs, max(r.started) AS newest
 RETURN experiment, runs, newest
 ORDER BY newest DESC, experiment

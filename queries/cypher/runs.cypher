@@ -32,7 +32,10 @@
 // epoch = 2
 // loss = 2.13
 // parameters = ["lr=0.002", "seed=0"]
-MATCH (r:Run)-[:IN]->(x:Experiment)
+MATCH (r:Run)
+USING INDEX r:Run(started)
+WHERE r.started > datetime({year: 1})
+MATCH (r)-[:IN]->(x:Experiment)
 WHERE ($status IS NULL OR r.status = $status)
   AND ($workload IS NULL OR r.workload = $workload)
   AND ($experiment IS NULL OR x.name = $experiment)

@@ -34,6 +34,7 @@
 // planned = 1000
 // seen = 2026-11-23T23:15:01Z
 MATCH (r:Run)
+USING INDEX r:Run(status)
 WHERE r.status IN ['QUEUED', 'RUNNING', 'INTERRUPTED', 'FAILED'] AND ($workload IS NULL OR r.workload = $workload)
 MATCH (r)-[:IN]->(x:Experiment)
 WHERE $experiment IS NULL OR x.name = $experiment

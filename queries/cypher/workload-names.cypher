@@ -11,7 +11,10 @@
 // [example]
 // workload = "char-lstm"
 // runs = 12
-MATCH (x:Experiment)<-[:IN]-(r:Run)
+MATCH (r:Run)
+USING INDEX r:Run(started)
+WHERE r.started > datetime({year: 1})
+MATCH (r)-[:IN]->(x:Experiment)
 WHERE $experiment IS NULL OR x.name = $experiment
 RETURN r.workload AS workload, count(*) AS runs
 ORDER BY workload
