@@ -22,7 +22,7 @@ inputs := pyproject.toml constraints.txt Makefile
 lint_tree := .cache/lint/gradtrace
 pip := $(bin)/python -m pip --disable-pip-version-check
 
-.PHONY: help venv run test test-long test-full lint format bench clean
+.PHONY: help venv run test test-long test-full lint format docs bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -55,6 +55,10 @@ lint: $(test_stamp) ## ruff, mypy and the import rules
 format: $(test_stamp) ## put the code into the house style
 	$(bin)/ruff check --fix .
 	$(bin)/ruff format .
+
+docs: $(test_stamp) ## build the documentation site into build/site; a warning is an error
+	$(bin)/sphinx-build -q -W --keep-going -d build/doctrees docs build/site
+	@echo "Open build/site/index.html"
 
 bench: $(test_stamp) ## measure tracing and storing against plain training (minutes)
 	@for file in $$(grep -l __main__ benchmarks/*.py); do \

@@ -1,43 +1,30 @@
-"""What README and docs say is so: code runs, commands parse, links lead somewhere."""
+"""README, changelog and the pages of docs as plain Markdown: targets are there, links lead somewhere. Snippets: test_snippets."""
 
 from __future__ import annotations
 
 import os
 import re
-import shlex
 import subprocess
 import sys
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
+from urllib.parse import urlsplit
 
-import click
 import pytest
+from markdown_it import MarkdownIt
+from myst_parser.slugs import github_slugify as slugify
 
-from gradtrace.service.cli.app import cli
 from gradtrace.service.cli.summary import COLUMNS
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES += sorted((ROOT / "examples").glob("*/README.md"))
 
 
 def blocks(page: Path, language: str) -> list[str]:
     """The fenced blocks of one language."""
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-
-
-def commands() -> list[str]:
-    """Every line of the README's shell blocks, without comments."""
-    lines = (
-        line.partition(" #")[0].strip() for block in blocks(ROOT / "README.md", "sh") for line in block.splitlines()
-    )
-    return [line for line in lines if line]
-
-
-@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("gradtrace ")])
-def test_commands_are_taken_as_written(command: str) -> None:
-    name, *arguments = shlex.split(command)[1:]
-    found = cli.get_command(click.Context(cli), name)
-    assert found is not None
-    found.make_context(name, arguments)  # raises where an option or value is wrong
 
 
 def test_make_targets_are_there() -> None:
@@ -72,17 +59,38 @@ def test_the_output_shown_has_the_columns_of_today() -> None:
     assert re.search(r"^ " + r" +".join(COLUMNS) + "$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def links(page: Path) -> list[tuple[str, str]]:
+    """(target, anchor) of every link of the page that is no address; both may be empty."""
+    inline = [t for token in MarkdownIt().parse(page.read_text(encoding="utf-8")) for t in token.children or ()]
+    found = [urlsplit(str(t.attrs["href"])) for t in inline if t.type == "link_open"]
+    return [(f.path, f.fragment) for f in found if not f.scheme]
+
+
+@cache
+def anchors(page: Path) -> set[str]:
+    """The anchors that a reader of plain Markdown has: one for each heading."""
+    tokens = MarkdownIt().parse(page.read_text(encoding="utf-8"))
+    titles = [b.content for a, b in pairwise(tokens) if a.type == "heading_open"]
+    return {slugify(re.sub(r"[`*]", "", title)) for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
-        if not target.startswith("https://"):
-            assert (page.parent / target).exists(), target
+    for target, anchor in links(page):
+        path = page.parent / target if target else page
+        assert path.exists(), target
+        assert not anchor or anchor in anchors(path), f"{target}#{anchor}"
 
 
 def test_every_page_of_docs_can_be_reached_from_the_readme() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for page in (ROOT / "docs").glob("*.md"):
-        assert f"docs/{page.name}" in readme, page.name
+    reached, new = set(), {ROOT / "README.md"}
+    while new:
+        reached |= new
+        found = {
+            (page.parent / target).resolve() for page in new for target, _ in links(page) if target.endswith(".md")
+        }
+        new = found - reached
+    assert set((ROOT / "docs").rglob("*.md")) <= reached
 
 
 def test_the_changelog_is_in_its_format() -> None:
