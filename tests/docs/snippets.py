@@ -2,7 +2,8 @@
 
 Sybil finds the fenced blocks and minds `<!-- skip: next "reason" -->`. What a reader has to fill in (`RUN`, `STEP`) is filled
 in here: the newest run, and its last traced step. A block of `text` after a shell block is its output:
-every line of it must have come, numbers, names of runs and blanks aside; a line `...` stands for lines that are left out.
+every line of it must have come, with numbers near those shown, whatever the names of runs; a line `...` stands for lines that
+are left out.
 """
 
 from __future__ import annotations
@@ -23,7 +24,11 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "examples").glob("*/README.md"))]
 LANGUAGES = ("python", "sh", "cypher", "text")
 SECONDS = 900.0
-HIDDEN = re.compile(r"\b[\w-]+-\d{8}-\d{6}-[0-9a-f]+\b|-?\d+(?:[.,:]\d+)*(?:e[+-]\d+)?|[▁▂▃▄▅▆▇█─]+")
+RUN_ID = re.compile(r"\b[\w-]+-\d{8}-\d{6}-[0-9a-f]+\b")
+NUMBER = re.compile(r"(-?\d[\d,]*(?:\.\d+)?(?:e[+-]\d+)?)( ?%)?")
+BARS = re.compile(r"[▁▂▃▄▅▆▇█─]+")
+NEAR, NEAR_OF = 0.1, 0.3
+"""How far a number may be from the one shown: that much, or that part of the greater; processors round differently."""
 
 
 class SnippetError(AssertionError):
@@ -142,14 +147,25 @@ def _output(example: Example) -> None:
     """What the shell block before it wrote."""
     if "_output" not in example.namespace:
         return  # a drawing
-    came = {_masked(line) for line in example.namespace["_output"].splitlines()}
+    came: dict[str, list[list[float]]] = {}
+    for line in example.namespace["_output"].splitlines():
+        words, numbers = _read(line)
+        came.setdefault(words, []).append(numbers)
     for line in example.parsed.splitlines():
-        if line.strip() not in ("", "...") and _masked(line) not in came:
+        words, numbers = _read(line)
+        if words not in ("", "...") and not any(_near(numbers, other) for other in came.get(words, [])):
             raise SnippetError(f"This line did not come: {line}\n{example.namespace['_output']}")
 
 
-def _masked(line: str) -> str:
-    return " ".join(HIDDEN.sub("#", line).split())
+def _read(line: str) -> tuple[str, list[float]]:
+    """A line without its numbers, and its numbers; percentages as fractions."""
+    line = BARS.sub("", RUN_ID.sub("RUN", line))
+    numbers = [float(n.replace(",", "")) / (100 if percent else 1) for n, percent in NUMBER.findall(line)]
+    return " ".join(NUMBER.sub("#", line).split()), numbers
+
+
+def _near(shown: list[float], came: list[float]) -> bool:
+    return all(abs(a - b) <= max(NEAR, NEAR_OF * max(abs(a), abs(b))) for a, b in zip(shown, came, strict=True))
 
 
 def _cypher(example: Example) -> None:

@@ -182,7 +182,8 @@ def test_a_snippet_that_fails_is_seen(tmp_path: Path) -> None:
     """The harness itself: what fails, what writes something else, and what raises."""
     for block, said in (
         ("```sh\nfalse\necho on\n```\n", "exit status 1"),
-        ("```sh\necho 1 2\n```\n\n```text\n7 9 words\n```\n", "did not come"),
+        ("```sh\necho 1 2\n```\n\n```text\n1 2 words\n```\n", "did not come"),
+        ("```sh\necho 7 words\n```\n\n```text\n12 words\n```\n", "did not come"),
         ("```python\nx = 1\n```\n\n```python\nassert x == 2\n```\n", None),
     ):
         page = tmp_path / "page.md"
@@ -191,7 +192,7 @@ def test_a_snippet_that_fails_is_seen(tmp_path: Path) -> None:
         with pytest.raises(AssertionError, match=said), ready(document, tmp_path, place(tmp_path / "home")):
             run_blocks(document)
     page.write_text(
-        '<!-- skip: next "because" -->\n```sh\nfalse\n```\n\n```sh\necho 3 words\n```\n\n```text\n...\n4 words\n```\n'
+        '<!-- skip: next "because" -->\n```sh\nfalse\n```\n\n```sh\necho 3 words\n```\n\n```text\n...\n3.05  words\n```\n'
     )
     document = parse(page)
     with ready(document, tmp_path, place(tmp_path / "home")):
