@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from gradtrace.service.jobs.sweep import grid, values_of
 from gradtrace.tracer.errors import SpecError
 from tests.faults.harness import ROOT, Site, Worker
+from tests.terminal import in_terminal
 
 
 def gradtrace(site: Site, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
@@ -69,7 +71,7 @@ def test_cancel_and_resume(site: Site) -> None:
     assert (site.look(waiting)["status"], site.look(waiting)["reason"]) == ("INTERRUPTED", "cancelled")
     with Worker(site):
         run = site.submit(spec).run
-        site.wait(run, until=lambda r: r.get("live_step") or 0 >= 2)
+        site.wait(run, until=lambda r: (r.get("live_step") or 0) >= 2)
         assert "stopping at its next step" in gradtrace(site, "cancel", run).stderr
         found = site.wait(run)
         assert found["status"] == "INTERRUPTED"
@@ -83,6 +85,30 @@ def test_cancel_and_resume(site: Site) -> None:
         assert "is finished; there is nothing to resume" in refused.stderr
     site.same(run, other, weights)
     site.same(waiting, other, weights)
+
+
+def test_watching_a_run_that_goes_on(site: Site) -> None:
+    """Rows come as the run goes: steps, steps a second, loss, and components once some were traced; a terminal has one line."""
+    spec = site.spec(16, pause=0.4)
+    with Worker(site):
+        run = site.submit(spec).run
+        command = [sys.executable, "-m", "gradtrace.service.cli", "watch", run]
+        env = {**site.variables(), "NO_COLOR": "1"}
+        told = subprocess.Popen(
+            [*command, "--format", "ndjson"], env=env, cwd=site.folder, stdout=subprocess.PIPE, text=True
+        )
+        status, seen = in_terminal(command, env, site.folder)
+        rows = [json.loads(line) for line in told.communicate(timeout=60)[0].splitlines()]
+    assert told.returncode == status == 0
+    assert rows[-1]["status"] == "FINISHED" and rows[-1]["step"] == 16
+    steps = [r["step"] for r in rows]
+    assert steps == sorted(steps)
+    live = [r for r in rows if r["status"] == "RUNNING" and r["rate"] is not None]
+    assert live, rows
+    assert all(0 < r["rate"] <= 1 / 0.4 for r in live)  # each step of this workload pauses so long
+    assert any(r["components"] for r in live)
+    assert seen.count("\r\x1b[2K") == len(re.findall(r"(QUEUED|RUNNING|FINISHED)  step", seen)) > 1
+    assert re.search(r"RUNNING  step \d+/16  loss [\d.]+  [\d.]+ steps/s", seen)
 
 
 @pytest.mark.parametrize(
