@@ -19,10 +19,12 @@ from gradtrace.tracer.errors import UntraceableOperatorError
 from gradtrace.tracer.hooks import Hooks, Place
 from gradtrace.tracer.kernels import layout as L
 from gradtrace.tracer.movement import call
-from gradtrace.tracer.plan import BASE, Plan, encode, is_movement
+from gradtrace.tracer.plan import BASE, Plan
 from gradtrace.tracer.rules import Context, inplace, uses_of, write_entries
 from gradtrace.tracer.rules.base import Source
+from gradtrace.tracer.rules.inplace import is_movement
 from gradtrace.tracer.rules.probe import entries
+from gradtrace.tracer.use_rows import encode
 from gradtrace.tracer.walk import Node, Skim, below, node_at
 
 if TYPE_CHECKING:

@@ -7,9 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from gradtrace.tracer.build_plan import build_plan
 from gradtrace.tracer.components import Recorded
 from gradtrace.tracer.errors import LossError, TraceError, UntraceableOperatorError
-from gradtrace.tracer.plan import Key, Options, Plan, build_plan, plan_key
+from gradtrace.tracer.plan import Options, Plan
+from gradtrace.tracer.plan_key import Key, plan_key
 from gradtrace.tracer.walk import Skim, skim, walk
 
 

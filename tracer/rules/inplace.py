@@ -159,3 +159,10 @@ def _told_by_jacobian(node: Node, operands: Sequence[torch.Tensor | None], budge
             tuple(node.shapes[0]),
         )
     return ids.view(node.shapes[0])
+
+
+def is_movement(node: Node) -> bool:
+    """Whether the node only renames scalars."""
+    if node.op == COPY_SLICES:
+        return only_copies(node)
+    return movement.is_movement(node)
