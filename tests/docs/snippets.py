@@ -23,7 +23,7 @@ from sybil.parsers.markdown import CodeBlockParser, SkipParser
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "examples").glob("*/README.md"))]
 LANGUAGES = ("python", "sh", "cypher", "text")
-SECONDS = 900.0
+SECONDS = 1800.0
 RUN_ID = re.compile(r"\b[\w-]+-\d{8}-\d{6}-[0-9a-f]+\b")
 NUMBER = re.compile(r"(-?\d[\d,]*(?:\.\d+)?(?:e[+-]\d+)?)( ?%)?")
 BARS = re.compile(r"[▁▂▃▄▅▆▇█─]+")
