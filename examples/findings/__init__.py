@@ -1,0 +1,1 @@
+"""Questions about learning, asked of gradtrace: `python -m examples.findings lag` (or `attention`)."""
