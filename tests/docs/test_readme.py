@@ -19,7 +19,7 @@ from gradtrace.service.cli.summary import COLUMNS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
-PAGES += sorted((ROOT / "examples").glob("*/README.md"))
+PAGES += sorted((ROOT / "examples").rglob("README.md"))
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -89,7 +89,7 @@ def test_every_page_of_docs_can_be_reached_from_the_readme() -> None:
         found = {
             (page.parent / target).resolve() for page in new for target, _ in links(page) if target.endswith(".md")
         }
-        new = found - reached
+        new = {page for page in found - reached if page.exists()}  # those that are not, test_links_lead_somewhere tells
     assert set((ROOT / "docs").rglob("*.md")) <= reached
 
 

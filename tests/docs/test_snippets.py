@@ -52,6 +52,9 @@ NOISY = {"docs/how-to/integrations.md"}
 OF_THEIR_OWN = {"docs/embedded-neo4j.md"}
 """Pages that remove what is stored: they get a home of their own."""
 
+ELSEWHERE = {"examples/findings/": "test_findings.py"}
+"""Pages below these folders name commands that take up to half an hour; the tests here run them at reduced size."""
+
 OTHERS = {"{toctree}", "{eval-rst}"}
 """Fences that are no snippets, but directives of the site."""
 
@@ -60,6 +63,8 @@ def marked() -> list[object]:
     """Every page that has blocks."""
     found: list[object] = []
     for page in PAGES:
+        if name_of(page).startswith(tuple(ELSEWHERE)):
+            continue
         kinds = {language(example) for example in parse(page).examples() if is_block(example)}
         if kinds - {"text"}:
             marks = [] if name_of(page) in QUICK else [pytest.mark.full]
@@ -111,9 +116,11 @@ def test_snippets_run(page: Path, home: Path, folder: Path, tmp_path_factory: py
 
 
 def test_what_does_not_run_is_known() -> None:
+    for folder, test in ELSEWHERE.items():
+        assert not (ROOT / folder).exists() or (Path(__file__).parent / test).exists()
     found: dict[tuple[str, str], int] = {}
     for page in PAGES:
-        for _, reason in skipped(parse(page)):
+        for _, reason in () if name_of(page).startswith(tuple(ELSEWHERE)) else skipped(parse(page)):
             found[name_of(page), reason] = found.get((name_of(page), reason), 0) + 1
     assert found == SKIPPED
 
@@ -144,7 +151,7 @@ def test_commands_are_taken_as_written(page: Path) -> None:
     """Each command and its options are there, and its values are taken; a text may leave arguments out."""
     for line in lines_of(page):
         words = shlex.split(line.replace("STEP", "0"), comments=True)
-        words = words[: next((at for at, w in enumerate(words) if w in ("|", ">", "&&")), len(words))]
+        words = words[: next((at for at, w in enumerate(words) if w in ("|", "||", ">", "&&")), len(words))]
         if words[0].startswith("-") or words[0] in ("COMMAND",):
             continue
         assert words[0] in COMMANDS, f"{name_of(page)}: gradtrace {line}"
