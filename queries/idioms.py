@@ -108,5 +108,15 @@ RETURN v.name AS operator, sum(steps) AS crossings
 ORDER BY crossings DESC LIMIT 20""",
         {"run": _RUN},
     ),
+    Idiom(
+        "the chain rule, scalar by scalar",
+        "At scalar granularity Σ w·g = g can be read off: from the step to its scalars, and along their edges.",
+        """MATCH (:Step {run: $run, step: $step})-[:HAS_SCALARS]->(g)-[:HAS_SCALAR]->(v)-[w:WEIGHS]->(u)
+MATCH (v)-[:OF]->(o)
+RETURN g.batch AS batch, o.name AS name, v.index AS index, v.gradient AS gradient,
+       sum(w.weight * u.gradient) AS arrived
+ORDER BY abs(gradient) DESC LIMIT 20""",
+        {"run": _RUN, "step": _STEP},
+    ),
 )
 """Every idiom, from simple ones on."""

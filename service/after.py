@@ -31,7 +31,7 @@ class Looked:
 
 def run_id(folder: Path, spec: RunSpec) -> str:
     """Id of the run that a folder and a spec make: always the same, so that nothing is stored twice."""
-    text = f"{folder.resolve()}\n{spec.model_dump_json()}"
+    text = f"{folder.resolve()}\n{spec.identity}"
     return f"{spec.workload}-after-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
@@ -52,6 +52,7 @@ def trace_checkpoints(
 
     Raises:
         CheckpointError: a file is torn, of no step, or of another model; nothing was written then.
+        BudgetError: the scalar graph is larger than the spec allows; nothing was written then.
     """
     run = run or run_id(folder, spec)
     with about(run=run), threads(spec.threads):
@@ -71,7 +72,13 @@ def trace_checkpoints(
             top_routes=spec.top_routes,
             watch=spec.watch,
             batch_size=instance.batches.batch_size,
+            granularity=spec.granularity,
+            graph_budget=spec.graph_budget,
         )
+        if "training" in spec.batch_names:
+            tracer.rehearse(lambda: instance.loss(batch))
+        if "probe" in spec.batch_names:
+            tracer.rehearse(lambda: instance.loss(instance.probe))
         parameters = {**spec.record_parameters(), "checkpoints": str(folder)}
         sink.open_run(RunRecord(run, spec.workload, spec.experiment, parameters, spec.modes))
         looked = []

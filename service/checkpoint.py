@@ -163,8 +163,8 @@ def prune(root: Path, run: str, keep: frozenset[str], fence: int) -> None:
 
 
 def spec_digest(spec: RunSpec) -> str:
-    """Hex digest of what a spec says."""
-    return hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
+    """Hex digest of what a spec says; one version's checkpoints are good for the next (see `RunSpec.identity`)."""
+    return hashlib.sha256(spec.identity.encode()).hexdigest()
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:

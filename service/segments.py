@@ -69,6 +69,7 @@ class Training:
     Raises:
         SpecError: the workload refuses its parameters, or has no parameter of a watched name or no component to be blocked.
         CheckpointError: the checkpoint is not this run's, or is damaged.
+        BudgetError: at scalar granularity, a batch's scalar graph is larger than the spec allows.
     """
 
     def __init__(self, spec: RunSpec, sink: Sink, run: str, *, start: Path | None = None) -> None:
@@ -104,7 +105,14 @@ class Training:
             batch_size=instance.batches.batch_size,
             start=self.done,
             blocked=spec.blocked,
+            granularity=spec.granularity,
+            graph_budget=spec.graph_budget,
         )
+        # Before the run is announced: what its first step would be refused for is to leave nothing behind.
+        if "training" in spec.batch_names:
+            self.tracer.rehearse(lambda: instance.loss(self.batches.batch(0, 0)))
+        if "probe" in spec.batch_names:
+            self.tracer.rehearse(lambda: instance.loss(instance.probe))
 
     @property
     def over(self) -> bool:

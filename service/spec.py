@@ -36,6 +36,26 @@ MAX_JSON = 100_000
 
 FOLD_EDGES = 2000
 """The default of the tracer (`gradtrace.tracer.fold`), which is not imported here, since it loads numpy."""
+GRAPH_BUDGET = 200_000
+"""Likewise (`gradtrace.tracer.scalargraph`); the store takes no larger scalar graph."""
+_FIRST = frozenset(
+    (
+        *(
+            "workload",
+            "parameters",
+            "experiment",
+            "every",
+            "batches",
+            "modes",
+            "watch",
+            "blocked",
+            "top_routes",
+            "fold",
+        ),
+        *("fold_edges", "non_finite", "on_error", "kernels", "threads"),
+    )
+)
+"""Fields that a spec's `identity` has always had. Those that came later stand in it only where they are not at their default."""
 BLOCKED = "blocked"
 """Name of the stored parameter that says what is blocked."""
 
@@ -84,6 +104,16 @@ class RunSpec(BaseModel):
         "which steps are traced",
     )
     threads: int | None = Field(default=None, ge=1, le=1024, description="threads of torch; its own choice if None")
+    granularity: Literal["operator", "scalar"] = Field(
+        default="operator",
+        description='"scalar": traced steps have every scalar, weighted edge and pointer besides; for small models',
+    )
+    graph_budget: int = Field(
+        default=GRAPH_BUDGET,
+        ge=1,
+        le=GRAPH_BUDGET,
+        description="scalar vertices and edges that a traced batch may have at scalar granularity",
+    )
 
     @field_validator("modes")
     @classmethod
@@ -110,6 +140,13 @@ class RunSpec(BaseModel):
     def batch_names(self) -> tuple[str, ...]:
         """The batches to trace, as the tracer names them."""
         return ("training", "probe") if self.batches == "both" else (self.batches,)
+
+    @property
+    def identity(self) -> str:
+        """The spec as JSON by which it is known again: a new field does not change it as long as it is at its default, so that
+        checkpoints and runs of earlier versions are still theirs."""
+        plain = {n for n, f in type(self).model_fields.items() if n not in _FIRST and getattr(self, n) == f.default}
+        return self.model_dump_json(exclude=plain)
 
     def record_parameters(self) -> dict[str, Scalar]:
         """Hyperparameters as JSON scalars, as stored with the run; what is blocked goes as `blocked`, joined by "+"."""

@@ -32,6 +32,10 @@ CALL () {
   UNION ALL
   MATCH (n:Run) WITH count(n) AS count RETURN 'node' AS kind, 'Run' AS name, count
   UNION ALL
+  MATCH (n:Scalar) WITH count(n) AS count RETURN 'node' AS kind, 'Scalar' AS name, count
+  UNION ALL
+  MATCH (n:ScalarGraph) WITH count(n) AS count RETURN 'node' AS kind, 'ScalarGraph' AS name, count
+  UNION ALL
   MATCH (n:Step) WITH count(n) AS count RETURN 'node' AS kind, 'Step' AS name, count
   UNION ALL
   MATCH (n:Trace) WITH count(n) AS count RETURN 'node' AS kind, 'Trace' AS name, count
@@ -58,6 +62,10 @@ CALL () {
   UNION ALL
   MATCH ()-[r:HAS_EPOCH]->() WITH count(r) AS count RETURN 'relationship' AS kind, 'HAS_EPOCH' AS name, count
   UNION ALL
+  MATCH ()-[r:HAS_SCALAR]->() WITH count(r) AS count RETURN 'relationship' AS kind, 'HAS_SCALAR' AS name, count
+  UNION ALL
+  MATCH ()-[r:HAS_SCALARS]->() WITH count(r) AS count RETURN 'relationship' AS kind, 'HAS_SCALARS' AS name, count
+  UNION ALL
   MATCH ()-[r:HAS_STEP]->() WITH count(r) AS count RETURN 'relationship' AS kind, 'HAS_STEP' AS name, count
   UNION ALL
   MATCH ()-[r:HAS_TRACE]->() WITH count(r) AS count RETURN 'relationship' AS kind, 'HAS_TRACE' AS name, count
@@ -65,6 +73,10 @@ CALL () {
   MATCH ()-[r:IN]->() WITH count(r) AS count RETURN 'relationship' AS kind, 'IN' AS name, count
   UNION ALL
   MATCH ()-[r:LEFT]->() WITH count(r) AS count RETURN 'relationship' AS kind, 'LEFT' AS name, count
+  UNION ALL
+  MATCH ()-[r:NEXT]->() WITH count(r) AS count RETURN 'relationship' AS kind, 'NEXT' AS name, count
+  UNION ALL
+  MATCH ()-[r:OF]->() WITH count(r) AS count RETURN 'relationship' AS kind, 'OF' AS name, count
   UNION ALL
   MATCH ()-[r:OFFERS]->() WITH count(r) AS count RETURN 'relationship' AS kind, 'OFFERS' AS name, count
   UNION ALL
@@ -79,6 +91,8 @@ CALL () {
   MATCH ()-[r:TOP]->() WITH count(r) AS count RETURN 'relationship' AS kind, 'TOP' AS name, count
   UNION ALL
   MATCH ()-[r:VISITS]->() WITH count(r) AS count RETURN 'relationship' AS kind, 'VISITS' AS name, count
+  UNION ALL
+  MATCH ()-[r:WEIGHS]->() WITH count(r) AS count RETURN 'relationship' AS kind, 'WEIGHS' AS name, count
 }
 RETURN kind, name, count
 ORDER BY kind, count DESC, name

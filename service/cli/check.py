@@ -8,7 +8,7 @@ import click
 
 from gradtrace.service.cli.output import format_option, write_rows
 
-COLUMNS = ("run", "steps", "pruned", "rollups", "wrong", "example")
+COLUMNS = ("run", "steps", "pruned", "rollups", "scalars", "wrong", "example")
 
 
 @click.command("check")
@@ -25,6 +25,9 @@ def check(runs: tuple[str, ...], rebuild: bool, output: str) -> None:
     Of a run of which steps were pruned, only the rollups still hold what these add up to: its numbers must not be less
     than what the other steps add up to (plausible), and it is never rebuilt.
 
+    Scalar graphs (--granularity scalar) are looked at too: whether they are whole, whether Σ w·g = g at every scalar, and whether
+    their flows add up to those of the operators' edges.
+
     \b
     Examples:
       gradtrace db check
@@ -34,11 +37,12 @@ def check(runs: tuple[str, ...], rebuild: bool, output: str) -> None:
     from gradtrace.service.cli.failures import FAILED
     from gradtrace.service.cli.store import opened_store
     from gradtrace.service.store.check import check_rollups, run_ids
+    from gradtrace.service.store.check_scalars import check_scalars
 
     with opened_store() as opened:
         driver, database = opened.store.driver, opened.store.database
         done = [
-            check_rollups(driver, run, database, rebuild=rebuild)
+            (check_rollups(driver, run, database, rebuild=rebuild), check_scalars(driver, run, database))
             for run in dict.fromkeys(runs or run_ids(driver, database))
         ]
     rows: list[dict[str, Any]] = [
@@ -47,16 +51,25 @@ def check(runs: tuple[str, ...], rebuild: bool, output: str) -> None:
             "steps": found.steps,
             "pruned": found.pruned,
             "rollups": found.state,
-            "wrong": found.wrong,
-            "example": found.examples[0] if found.examples else None,
+            "scalars": scalars.state,
+            "wrong": found.wrong + scalars.wrong,
+            "example": next(iter((*found.examples, *scalars.examples)), None),
         }
-        for found in done
+        for found, scalars in done
     ]
     write_rows(rows, COLUMNS, output)
-    wrong = [found.run for found in done if found.state == "wrong"]
+    wrong = [found.run for found, _ in done if found.state == "wrong"]
     if wrong:
         hint = "`gradtrace db check --rebuild` makes them anew, unless steps were pruned."
         click.echo(
             f"The rollups of {len(wrong)} of {len(done)} runs are not what their steps add up to. {hint}", err=True
         )
+    broken = [found.run for found, scalars in done if scalars.state == "wrong"]
+    if broken:
+        click.echo(
+            f"The scalar graphs of {len(broken)} of {len(done)} runs are not what was written: something else changed them. "
+            "Prune these steps, or trace the run anew.",
+            err=True,
+        )
+    if wrong or broken:
         click.get_current_context().exit(FAILED)

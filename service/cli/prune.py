@@ -30,9 +30,9 @@ def prune(
 ) -> None:
     """Drop the detail of steps, and keep what they add up to.
 
-    Of a pruned step its number, epoch and loss stay; its traces go. Runs, epochs, shares by epoch, and the paths and
-    routes that a run took stay whole. Runs that have not ended are left alone unless --run names them. The database's
-    files do not shrink; the room is used again.
+    Of a pruned step its number, epoch and loss stay; its traces and its scalar graph go. Runs, epochs, shares by epoch, and
+    the paths and routes that a run took stay whole. Runs that have not ended are left alone unless --run names them. The
+    database's files do not shrink; the room is used again.
 
     \b
     Examples:
@@ -50,10 +50,9 @@ def prune(
     rows: list[dict[str, Any]] = [{"run": run, "steps": steps} for run, steps in done.steps.items()]
     write_rows(rows, ("run", "steps"), output)
     verb = "Would drop" if dry_run else "Dropped"
-    text = (
-        f"{verb} the detail of {sum(done.steps.values())} steps of {len(done.steps)} runs: {done.traces} traces with "
-    )
-    text += f"{done.relationships} relationships"
+    text = f"{verb} the detail of {sum(done.steps.values())} steps of {len(done.steps)} runs: {done.traces} traces"
+    text += f" and {done.scalars} scalars" if done.scalars else ""
+    text += f" with {done.relationships} relationships"
     text += "." if done.busy else f"; and {done.paths} paths and {done.routes} routes that nothing refers to."
     if done.busy:
         text += " Runs were written to in the last ten minutes, so paths and routes were left alone."

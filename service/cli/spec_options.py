@@ -63,6 +63,20 @@ _OPTIONS = (
     click.option(
         "--fold-edges", type=click.IntRange(0), default=2000, show_default=True, help="Edges from which on auto folds."
     ),
+    click.option(
+        "--granularity",
+        type=click.Choice(["operator", "scalar"]),
+        default="operator",
+        show_default=True,
+        help="scalar: keep every scalar, weighted edge and pointer of traced steps too; for small models.",
+    ),
+    click.option(
+        "--graph-budget",
+        type=click.IntRange(1, 200_000),
+        default=200_000,
+        show_default=True,
+        help="Scalar vertices and edges that a traced batch may have; more is refused.",
+    ),
     click.option("--experiment", default="default", show_default=True, help="Name under which runs are grouped."),
     click.option(
         "--non-finite",

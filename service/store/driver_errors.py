@@ -66,6 +66,20 @@ def translated(doing: str, where: str = "the store") -> Iterator[None]:
         raise StoreError(f"{where} failed while {doing}: {_first_line(error)}") from error
 
 
+@contextmanager
+def within_memory() -> Iterator[None]:
+    """Keep the driver from trying again, for ever, what is too large for the server's memory."""
+    try:
+        yield
+    except TransientError as error:
+        if is_memory(error):
+            raise StoreTooLargeError(
+                f"The store has too little memory for this batch ({error.code}). Give the server more "
+                "(db.memory.transaction.total.max, heap), or trace a smaller graph."
+            ) from error
+        raise
+
+
 def is_memory(error: BaseException) -> bool:
     """Whether the server ran out of the memory that transactions may take: it calls that transient, but it is not."""
     code = getattr(error, "code", None) or ""

@@ -2,6 +2,9 @@
 
 A pruned step stays as a node with its number, epoch and loss, so that it still counts as seen: sent again, it is not
 written again. Its traces go, with all that hangs on them, and its arrays. Runs, epochs and rollups stay as they are.
+Of its scalar graph, if it has one, the scalars go afterwards, in transactions of bounded size: from the moment at which the step
+counts as pruned no question reads them, and what an interrupted prune leaves of them goes with the next one. Likewise the drafts
+of scalar graphs that writers left which were killed.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from neo4j.exceptions import ConstraintError
 
 from gradtrace.service.store.driver_errors import translated
 from gradtrace.service.store.expand import delete_weighed
+from gradtrace.service.store.prune_scalars import drop_graphs, graphs_of, old_drafts
 from gradtrace.tracer.errors import SpecError, StoreError
 
 _OPEN = ("RUNNING", "QUEUED")
@@ -72,6 +76,7 @@ MATCH (r:Run) WHERE coalesce(r.updated, r.started) > datetime() - duration({minu
 RETURN count(r) > 0
 """
 _QUIET_MINUTES = 10
+_DRAFT_MINUTES = 120
 _PAGE = "MATCH (n:{label}) WHERE n.hash > $after WITH n.hash AS hash ORDER BY hash LIMIT $page RETURN collect(hash)"
 _FREE = {
     "Path": "NOT EXISTS { (n)<-[:DOMINANT|FOLLOWS]-() }",
@@ -132,17 +137,23 @@ class Pruned:
 
     Attributes:
         steps: by run, how many steps lose their detail; runs without any are left out.
-        traces, relationships: how many go with them.
+        traces, scalars, relationships: how many go with them.
         paths, routes: nodes that nothing refers to. A dry run counts those that are free already.
         busy: a run was written to in the last ten minutes, so that free paths and routes were left for another time.
     """
 
     steps: dict[str, int] = field(default_factory=dict)
     traces: int = 0
+    scalars: int = 0
     relationships: int = 0
     paths: int = 0
     routes: int = 0
     busy: bool = False
+
+    def add(self, scalars: tuple[int, int]) -> None:
+        """Count scalars and relationships that went."""
+        self.scalars += scalars[0]
+        self.relationships += scalars[1]
 
 
 def prune(
@@ -182,6 +193,8 @@ def prune(
         for run in runs:
             held = session.execute_read(_rows, _HELD, run=run, least=-(2**62))
             gone = {key for key, pruned in held if pruned}
+            left = graphs_of(session, list(gone))  # by an interrupted prune
+            done.add(drop_graphs(session, left, dry_run))
             keys = [key for key in policy.chosen([key for key, _ in held]) if key not in gone]
             for start in range(0, len(keys), _STEPS):
                 part = keys[start : start + _STEPS]
@@ -190,6 +203,7 @@ def prune(
                     count = len(part)
                 else:
                     count, traces, relationships = session.execute_write(_drop, run, part)
+                done.add(drop_graphs(session, graphs_of(session, part), dry_run))
                 if count:
                     done.steps[run] = done.steps.get(run, 0) + count
                 done.traces += traces
@@ -197,6 +211,7 @@ def prune(
                 if progress is not None:
                     progress(run, min(len(keys), start + _STEPS), len(keys))
         (done.busy,) = session.execute_read(_column, _BUSY, minutes=_QUIET_MINUTES)
+        done.add(drop_graphs(session, old_drafts(session, _DRAFT_MINUTES), dry_run))
         if not done.busy:
             done.paths = _orphans(session, "Path", dry_run)
             done.routes = _orphans(session, "Route", dry_run)

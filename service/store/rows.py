@@ -138,7 +138,10 @@ def weight_of(step: StepTrace) -> int:
         hops = sum(len(p.strongest.vertices) for p in trace.parameters if p.strongest and p.parameter in names)
         rows = len(trace.routes) + 2 * len(trace.parameters) + len(trace.components)
         total += 36 * len(trace.graph.edges) + 24 * hops + 90 * rows
-    return total + sum(90 * (len(s.parameters) + len(s.components)) for s in step.spreads)
+    total += sum(90 * (len(s.parameters) + len(s.components)) for s in step.spreads)
+    for held in (t.scalars for t in step.scalars):
+        total += 90 * len(held.vertex) * (1 + len(held.next)) + 80 * len(held.weight)
+    return total
 
 
 def _spread(rows: StepRows, at: int, spread: SpreadTrace) -> None:

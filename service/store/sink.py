@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 _BATCH_STEPS = 64
 _BATCH_BYTES = 8 * 2**20
 _QUEUE_STEPS = 256
+_QUEUE_BYTES = 256 * 2**20
+"""Of steps with scalar graphs, far fewer than `queue_steps` may wait."""
 _LINGER_SECONDS = 2.0
 
 
@@ -214,9 +216,9 @@ class Neo4jSink:
             self.open_run(RunRecord(step.run, "", "default", {}, modes))
         with self._changed:
             self._check_open()
-            if self._error is None and len(self._waiting) >= self._queue_steps:
+            if self._error is None and self._is_full():
                 self._wait_for_room()
-            if len(self._waiting) < self._queue_steps:
+            if not self._is_full():
                 self._waiting.append((step, weight, time.monotonic()))
                 metrics.set_waiting(len(self._waiting))
                 self._changed.notify_all()
@@ -286,6 +288,10 @@ class Neo4jSink:
         if self._closed:
             raise SinkClosedError(f"The sink of {self._store.uri} was closed; make a new one to write more.")
 
+    def _is_full(self) -> bool:
+        held = sum(weight for _, weight, _ in self._waiting)
+        return len(self._waiting) >= self._queue_steps or held >= _QUEUE_BYTES
+
     def _wait_for_room(self) -> None:
         """Wait until the queue has room or an error came up; say once that training waits."""
         if self._on_full == "block" and not self._said_full:
@@ -296,7 +302,7 @@ class Neo4jSink:
                 len(self._waiting),
             )
         deadline = time.monotonic() + (self._queue_timeout if self._on_full == "block" else 0.0)
-        while len(self._waiting) >= self._queue_steps and self._error is None and not self._closed:
+        while self._is_full() and self._error is None and not self._closed:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise SinkFullError(
@@ -337,7 +343,7 @@ class Neo4jSink:
                 self._write(batch, fences)
 
     def _batch_is_due(self) -> bool:
-        if self._closed or self._urgent or len(self._waiting) >= min(self._batch_steps, self._queue_steps):
+        if self._closed or self._urgent or self._is_full() or len(self._waiting) >= self._batch_steps:
             return True
         return sum(weight for _, weight, _ in self._waiting) >= self._batch_bytes
 

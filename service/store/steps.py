@@ -17,6 +17,7 @@ from neo4j import ManagedTransaction
 from gradtrace.service.store.keys import step_key
 from gradtrace.service.store.rollups import update_rollups
 from gradtrace.service.store.rows import StepRows, step_rows
+from gradtrace.service.store.scalars import Draft, link_drafts
 from gradtrace.service.store.structure import MissingStructureError
 from gradtrace.tracer.errors import StaleFenceError, StoreError, StoreIntegrityError, UnknownGraphError
 from gradtrace.tracer.steptrace import StepTrace
@@ -36,6 +37,7 @@ UNWIND $runs AS id
 MATCH (r:Run {id: id}) SET r.lock = $token
 RETURN r.id AS id, r.fence AS fence
 """
+_FENCES = "UNWIND $runs AS id MATCH (r:Run {id: id}) RETURN r.id AS id, r.fence AS fence"
 _THERE = "UNWIND $keys AS key MATCH (s:Step {key: key}) RETURN s.key AS key"
 _CREATE_STEPS = (
     collected("Run", "id", "runs", "rs")
@@ -122,13 +124,19 @@ class Written:
     created: int
 
 
-def write_steps(tx: ManagedTransaction, steps: Sequence[StepTrace], fences: Mapping[str, int] | None = None) -> Written:
+def write_steps(
+    tx: ManagedTransaction,
+    steps: Sequence[StepTrace],
+    fences: Mapping[str, int] | None = None,
+    drafts: Sequence[Draft] = (),
+) -> Written:
     """Create the steps that are not there yet, with all that belongs to them.
 
     Args:
         tx: a managed transaction.
         steps: steps of announced runs whose graphs, routes and paths are stored; of equal (run, step) the first counts.
         fences: per run the fence token that its writer holds; runs that are not named are not fenced.
+        drafts: the scalar graphs of steps at scalar granularity, written before.
 
     Raises:
         StaleFenceError: another writer holds the run by now; nothing is written.
@@ -145,12 +153,24 @@ def write_steps(tx: ManagedTransaction, steps: Sequence[StepTrace], fences: Mapp
     if not fresh:
         return Written(0, 0)
     rows = step_rows(fresh)
-    created = _create(tx, rows)
+    created = _create(tx, rows) + link_drafts(tx, drafts, fresh)
     return Written(len(fresh), created + update_rollups(tx, fresh))
 
 
 def _lock(tx: ManagedTransaction, runs: list[str], fences: Mapping[str, int]) -> None:
-    found = {r["id"]: r["fence"] for r in tx.run(_LOCK_RUNS, runs=runs, token=secrets.token_hex(8))}
+    _compare({r["id"]: r["fence"] for r in tx.run(_LOCK_RUNS, runs=runs, token=secrets.token_hex(8))}, runs, fences)
+
+
+def check_fences(tx: ManagedTransaction, runs: list[str], fences: Mapping[str, int]) -> None:
+    """Look without a lock whether a writer may still write; `write_steps` looks again.
+
+    Raises:
+        StaleFenceError, StoreError: as `write_steps`.
+    """
+    _compare({r["id"]: r["fence"] for r in tx.run(_FENCES, runs=runs)}, runs, fences)
+
+
+def _compare(found: Mapping[str, Any], runs: list[str], fences: Mapping[str, int]) -> None:
     for run in runs:
         if run not in found:
             raise StoreError(f"The store holds no run {run!r}. Announce it with open_run() before its first step.")

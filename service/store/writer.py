@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from neo4j import ManagedTransaction, Session
-from neo4j.exceptions import ConstraintError, TransientError
+from neo4j.exceptions import ConstraintError, DriverError, Neo4jError
 
 from gradtrace.service import metrics
 from gradtrace.service.store.connect import Store
-from gradtrace.service.store.driver_errors import StoreTooLargeError, is_memory, translated
+from gradtrace.service.store.driver_errors import StoreTooLargeError, translated, within_memory
+from gradtrace.service.store.prune_scalars import drop_graphs
 from gradtrace.service.store.runs import announce, end, note_held_out
-from gradtrace.service.store.steps import Written, write_steps
+from gradtrace.service.store.scalars import Draft, malformed, unlinked, write_drafts
+from gradtrace.service.store.steps import Written, check_fences, write_steps
 from gradtrace.service.store.structure import Known, MissingStructureError, Structure, write_structure
 from gradtrace.tracer.errors import StoreIntegrityError, StoreUnreachableError, UnknownGraphError
 from gradtrace.tracer.steptrace import RunRecord, StepTrace
@@ -80,7 +82,8 @@ class BatchWriter:
                 if need:
                     self.created += session.execute_write(_structure, need)
                     self._known.add(need)
-                written = session.execute_write(_steps, steps, fences)
+                with _drafts(session, steps, fences) as drafts:
+                    written = session.execute_write(_steps, steps, fences, drafts)
             except (UnknownGraphError, MissingStructureError):
                 if attempt:
                     raise
@@ -118,28 +121,34 @@ def unstorable(step: StepTrace) -> str | None:
             shape = getattr(trace, name).shape
             if shape != (edges,):
                 return f"{name} has shape {shape} where the graph has {edges} edges"
-    return None
+    return next((reason for scalars in step.scalars if (reason := malformed(scalars, step))), None)
 
 
 def _structure(tx: ManagedTransaction, need: Structure) -> int:
-    with _within_memory():
+    with within_memory():
         return write_structure(tx, need)
 
 
-def _steps(tx: ManagedTransaction, steps: Sequence[StepTrace], fences: Mapping[str, int]) -> Written:
-    with _within_memory():
-        return write_steps(tx, steps, fences)
+def _steps(
+    tx: ManagedTransaction, steps: Sequence[StepTrace], fences: Mapping[str, int], drafts: Sequence[Draft]
+) -> Written:
+    with within_memory():
+        return write_steps(tx, steps, fences, drafts)
 
 
 @contextmanager
-def _within_memory() -> Iterator[None]:
-    """Keep the driver from trying again, for ever, what is too large for the server's memory."""
+def _drafts(session: Session, steps: Sequence[StepTrace], fences: Mapping[str, int]) -> Iterator[list[Draft]]:
+    """Drafts of the steps' scalar graphs, dropped on leaving where no step has taken them."""
+    made: list[Draft] = []
+    if not any(step.scalars for step in steps):
+        yield made
+        return
+    session.execute_read(
+        check_fences, sorted({step.run for step in steps}), fences
+    )  # nothing of a stale writer's is begun
     try:
-        yield
-    except TransientError as error:
-        if is_memory(error):
-            raise StoreTooLargeError(
-                f"The store has too little memory for this batch ({error.code}). Give the server more "
-                "(db.memory.transaction.total.max, heap), or trace a smaller graph."
-            ) from error
-        raise
+        write_drafts(session, steps, made)
+        yield made
+    finally:
+        with suppress(Neo4jError, DriverError):  # what is left then is for `prune`
+            drop_graphs(session, unlinked(session, made))

@@ -20,6 +20,7 @@ from gradtrace.service.store.expand import expand
 from gradtrace.service.store.holders import me
 from gradtrace.service.store.jobs import Denied, Grant, Jobs, Ticket
 from gradtrace.service.store.prune import PrunePolicy, prune
+from gradtrace.service.store.scalars import write_drafts
 from gradtrace.service.store.sink import Neo4jSink
 from gradtrace.tracer.steptrace import RunRecord
 from tests.queries.conftest import connected, emptied
@@ -41,6 +42,7 @@ TRACED = Run(
             batches=("training", "probe"),
             spreads=("entropy",),
             watched=("embed.p0",),
+            scalars=True,
         )
         for s in range(6)
     ),
@@ -59,6 +61,8 @@ def driver(neo4j_server: ServerInfo) -> Iterator[Driver]:
             sink.close_run("traced", "INTERRUPTED", "Ctrl-C")
         prune(driver, PrunePolicy(runs=("traced",), keep_last=4))
         expand(driver, "traced", 5)
+        with driver.session(database="neo4j") as session:  # a writer that was killed
+            write_drafts(session, [step_trace("traced", 99, scalars=True)], [])
         with connect(neo4j_server.uri, neo4j_server.user, neo4j_server.password, "neo4j") as store:
             _work(Jobs(store))
         yield driver

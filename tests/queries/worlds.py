@@ -82,7 +82,8 @@ def _crowd() -> list[Run]:
 def _mixed(step: int) -> StepTrace:
     modes = ("greedy",) if step == 50 else ("greedy", "maxprod")
     batches = ("training",) if step == 20 else ("training", "probe")
-    return step_trace("mixed", step, epoch=step // 30, modes=modes, batches=batches, novelty=0.3, watched=("embed.p0",))
+    more = {"watched": ("embed.p0",), "scalars": step != 30}
+    return step_trace("mixed", step, epoch=step // 30, modes=modes, batches=batches, novelty=0.3, **more)
 
 
 def _other_graphs(step: int) -> StepTrace:

@@ -11,6 +11,7 @@ from neo4j import Driver
 
 from gradtrace.service.local import ServerInfo
 from gradtrace.tracer.graph import Component, Edge, Graph, Vertex
+from gradtrace.tracer.scalargraph import ScalarGraph, ScalarTrace
 from gradtrace.tracer.spreadtrace import ComponentSpread, ParameterSpread, SpreadTrace
 from gradtrace.tracer.steptrace import (
     BatchTrace,
@@ -24,12 +25,12 @@ from tests.same import same
 
 LABELS = {
     *("Architecture", "Component", "Graph", "Vertex", "Parameter", "Path", "Route", "Experiment", "Run", "Step"),
-    *("Trace", "Epoch", "Migration"),
+    *("Trace", "Epoch", "ScalarGraph", "Scalar", "Migration"),
 }
 TYPES = {
     *("OFFERS", "PART_OF", "HAS", "BELONGS_TO", "EDGE", "VISITS", "ON", "TAKES", "CROSSES", "IN", "HAS_STEP"),
     *("HAS_TRACE", "DOMINANT", "TOP", "LEFT", "CARRIES", "FOLLOWS", "TOOK", "EPOCH_SHARE", "HAS_EPOCH"),
-    *("SPREAD", "SPREAD_IN"),
+    *("SPREAD", "SPREAD_IN", "HAS_SCALARS", "HAS_SCALAR", "OF", "WEIGHS", "NEXT"),
 }
 
 
@@ -108,7 +109,11 @@ def steps_of(driver: Driver, run: str) -> list[StepTrace]:
             assert on == fingerprint or t["batch"] != s["batch"]
             traces.append(_trace(driver, t, s, graphs[on]))
         step = StepTrace(run, s["step"], s["epoch"], s["loss"], tuple(traces), tuple(s["watched"]), tuple(s["notes"]))
-        step = replace(step, spreads=tuple(_spreads(driver, s["key"], traces)))
+        scalars = [
+            scalars_of(driver, s["key"], batch, next(t.graph for t in traces if t.batch == batch))
+            for batch in ask(driver, "MATCH (:Step {key: $key})-[:HAS_SCALARS]->(g) RETURN g.batch", key=s["key"])
+        ]
+        step = replace(step, spreads=tuple(_spreads(driver, s["key"], traces)), scalars=tuple(scalars))
         assert step.non_finite == s["non_finite"]
         made.append(arranged(step))
     return made
@@ -174,6 +179,56 @@ def _trace(driver: Driver, t: dict[str, Any], s: dict[str, Any], graph: Graph) -
         routes=with_shares(tuple(routes)),
         consistent=t["consistent"],
     )
+
+
+def scalars_of(driver: Driver, step: str, batch: str, graph: Graph) -> ScalarTrace:
+    """The scalar graph of one batch of a step."""
+    which = {"key": step, "batch": batch}
+    whole = "MATCH (:Step {key: $key})-[:HAS_SCALARS]->(g:ScalarGraph {batch: $batch})"
+    ((name, sizes),) = ask(driver, whole + " RETURN g.key, properties(g)", **which)
+    assert name.startswith(f"{step}:{batch}:") and sizes.keys() == {"key", "batch", "vertices", "edges"}
+    match = whole + "-[:HAS_SCALAR]->(a:Scalar) MATCH "
+    vertices = ask(
+        driver,
+        match + "(a)-[:OF]->(v:Vertex) RETURN a.idx, a.key, v.idx, v.key, a.output, a.index, a.component, a.gradient "
+        "ORDER BY a.idx",
+        **which,
+    )
+    for at, v in enumerate(vertices):
+        assert v[:2] == [at, f"{name}:{at}"] and v[3] == f"{graph.fingerprint}:{v[2]}"
+    edges = ask(
+        driver,
+        match
+        + "(a)-[w:WEIGHS]->(b:Scalar) RETURN w.idx, a.idx, b.idx, w.slot, w.edge, w.weight, w.flow ORDER BY w.idx",
+        **which,
+    )
+    gradient = [v[7] for v in vertices]
+    for at, e in enumerate(edges):
+        assert e[0] == at and same(e[6], abs(e[5] * gradient[e[2]]))
+    chosen: dict[str, np.ndarray] = {}
+    for mode, at, a, b, slot, weight in ask(
+        driver,
+        match + "(a)-[n:NEXT]->(b:Scalar) RETURN n.mode, n.idx, a.idx, b.idx, n.slot, n.weight ORDER BY n.mode, a.idx",
+        **which,
+    ):
+        assert edges[at][1:4] == [a, b, slot] and edges[at][5] == weight
+        column = chosen.setdefault(mode, np.full(len(vertices), -1, np.int64))
+        assert column[a] == -1  # one way on
+        column[a] = at
+    assert (sizes["vertices"], sizes["edges"]) == (len(vertices), len(edges))
+    ends = {e[2] for e in edges} - {e[1] for e in edges}
+    loss = next(at for at, v in enumerate(vertices) if graph.vertices[v[2]].kind == "loss" and at in ends)
+    columns = [np.array([row[n] for row in edges], np.int64) for n in (1, 2, 3, 4)]
+    held = ScalarGraph(
+        *(np.array([v[n] for v in vertices], np.int64) for n in (2, 4, 5)),
+        tuple(v[6] for v in vertices),
+        np.array(gradient, np.float64),
+        *columns,
+        np.array([e[5] for e in edges], np.float64),
+        chosen,
+        loss,
+    )
+    return ScalarTrace(batch, graph, held)
 
 
 def _spreads(driver: Driver, key: str, traces: list[BatchTrace]) -> list[SpreadTrace]:
@@ -259,6 +314,7 @@ def arranged(step: StepTrace) -> StepTrace:
             )
             for t in sorted(step.spreads, key=lambda t: (t.batch, t.mode))
         ),
+        scalars=tuple(sorted(step.scalars, key=lambda t: t.batch)),
     )
 
 

@@ -41,6 +41,7 @@ def test_every_key_is_unique_and_every_index_is_online(driver: Driver) -> None:
     assert set(unique) == {
         *("Migration.number", "Architecture.hash", "Component.key", "Graph.fingerprint", "Vertex.key", "Path.hash"),
         *("Route.hash", "Experiment.name", "Run.id", "Step.key", "Trace.key", "Epoch.key"),
+        *("ScalarGraph.key", "Scalar.key"),
         *("FOLLOWS.key", "TOOK.key", "EPOCH_SHARE.key"),
     }
     indexes = ask(

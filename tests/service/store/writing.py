@@ -18,7 +18,7 @@ from tests.synthetic import run_record, step_trace
 
 def step_of(run: str, number: int) -> StepTrace:
     """The step that every writer of these tests writes under this number."""
-    return step_trace(run, number, epoch=number // 10, novelty=0.2, modes=("greedy", "maxprod"))
+    return step_trace(run, number, epoch=number // 10, novelty=0.2, modes=("greedy", "maxprod"), scalars=True)
 
 
 def main() -> None:
