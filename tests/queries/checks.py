@@ -111,6 +111,8 @@ def _choices(run: Run, heads: list[tuple[str, str]], parameter: str, question: s
             return [{"experiment": run.record.experiment}]
         case "workload":
             return [{"workload": None}, {"workload": run.record.workload}]
+        case "scalar":
+            return [{"scalar": None}, {"scalar": 2}, {"scalar": 1_000_000}]
         case "hyperparameter":
             return [{"hyperparameter": name} for name in ("lr", "schedule")]
         case "order_by" | "measure":

@@ -12,6 +12,7 @@ from tests.queries.reference import Rows, answers, at, finite, primary, route_of
 from tests.queries.reference_over_time import components_over_time as components_over_time
 from tests.queries.reference_paths import path_stability as path_stability
 from tests.queries.reference_places import dominant_places as dominant_places
+from tests.queries.reference_scalars import scalar_path as scalar_path
 from tests.queries.reference_turns import dominance_shifts as dominance_shifts
 from tests.queries.worlds import Run
 
@@ -176,6 +177,9 @@ def store_size(runs: Mapping[str, Run]) -> Rows:
         ("relationship", "TOP"): sum(len(t.routes) for t in traces),
         ("relationship", "LEFT"): sum(len(t.parameters) for t in traces),
         ("relationship", "DOMINANT"): sum(p.strongest is not None for t in traces for p in t.parameters),
+        ("node", "ScalarGraph"): sum(len(s.scalars) for s in steps),
+        ("node", "Scalar"): sum(len(t.scalars.vertex) for s in steps for t in s.scalars),
+        ("relationship", "WEIGHS"): sum(len(t.scalars.weight) for s in steps for t in s.scalars),
         ("relationship", "ON"): len(steps) + len(traces),  # and the paths and epochs, see the test
     }
     return [{"kind": kind, "name": name, "count": count} for (kind, name), count in counts.items()]

@@ -182,6 +182,21 @@ def test_subgraphs_are_what_the_rows_say(library: Library, run: str) -> None:
     assert {r["type"] for r in routes.relationships} == {"CROSSES"}
 
 
+def test_scalars_are_drawn_as_the_rows_say(library: Library) -> None:
+    asked = {"run": "mixed", "step": 40, "mode": "maxprod"}
+    rows = library.run("scalar-graph-at-step", **asked).rows
+    drawn = library.subgraph("scalar-graph-at-step", **asked)
+    edges = sorted(r["properties"]["idx"] for r in drawn.relationships if r["type"] == "WEIGHS")
+    assert edges == [row["edge"] for row in rows]
+    taken = sorted(r["properties"]["idx"] for r in drawn.relationships if r["type"] == "NEXT")
+    assert taken == [row["edge"] for row in rows if row["taken"]]
+    parameter = next(p.parameter for p in all_runs()["mixed"].steps[4].traces[0].parameters if p.strongest)
+    walk = library.run("scalar-path", parameter=parameter, **asked).rows
+    path = library.subgraph("scalar-path", parameter=parameter, **asked)
+    assert len(walk) == len(path.relationships) == len(path.nodes) - 1 > 1
+    assert sorted(r["properties"]["weight"] for r in path.relationships) == sorted(row["weight"] for row in walk)
+
+
 def test_a_question_without_subgraph_says_which_have_one(library: Library) -> None:
     with pytest.raises(QueryError, match=r"runs has no subgraph. These have one: .*graph-at-step"):
         library.subgraph("runs")

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from gradtrace.service.local import ServerInfo
 
 MODES = ("greedy", "maxprod")
-NOTHING_TO_SAY = ("non-finite-steps", "unfinished-runs", "dominance-shifts")
+NOTHING_TO_SAY = (
+    *("non-finite-steps", "unfinished-runs", "dominance-shifts"),
+    *("scalar-graph-at-step", "scalar-path"),  # tests/service/test_scalar_runs.py walks real scalars
+)
 """Questions about what did not happen to this run."""
 
 
