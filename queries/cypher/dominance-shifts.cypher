@@ -31,47 +31,36 @@
 MATCH (:Experiment {name: $experiment})<-[:IN]-(r:Run)
 WHERE $workload IS NULL OR r.workload = $workload
 WITH r ORDER BY r.started DESC, r.id DESC LIMIT $runs
-WITH collect(r) AS runs
-CALL (runs) {
-  UNWIND runs AS r
-  MATCH (r)-[:HAS_EPOCH]->(:Epoch)-[:ON]->(g:Graph)
-  WITH DISTINCT g.architecture AS hash
-  MATCH (:Architecture {hash: hash})-[:OFFERS]->(c:Component)
-  WHERE c.depth > 0 AND NOT EXISTS { (c)<-[:PART_OF]-() }
-  RETURN collect(c) AS innermost
-}
-UNWIND runs AS r
-MATCH (r)-[e:EPOCH_SHARE]->(c)
-WHERE c IN innermost AND e.mode = $mode AND e.batch = $batch
-// Only what is asked for is read: properties of so many sums are what this question costs.
-WITH r, c.path AS component, e.epoch AS epoch, sum(e.mass) AS mass, sum(e.total) AS total,
-     sum(CASE $measure WHEN 'foreign_share' THEN e.foreign WHEN 'win_rate' THEN e.won END) AS part,
-     sum(CASE $measure WHEN 'win_rate' THEN e.contested END) AS whole
-WITH r, component,
-     collect({epoch: epoch, share: CASE WHEN total > 0 THEN mass / total ELSE 0.0 END,
-              value: CASE $measure WHEN 'share' THEN CASE WHEN total > 0 THEN mass / total ELSE 0.0 END
-                     WHEN 'foreign_share' THEN CASE WHEN total > 0 THEN part / total ELSE 0.0 END
-                     ELSE CASE WHEN whole > 0 THEN toFloat(part) / whole END END}) AS line
-WHERE any(x IN line WHERE x.share < 1 - 1e-9)
-UNWIND line AS x
-WITH r, component, x.epoch AS epoch, x.value AS value
-WHERE value IS NOT NULL
-ORDER BY epoch, round(value, 12) DESC, component
-WITH r, epoch, collect({component: component, value: value}) AS ranked
+MATCH (x:Epoch)
+USING INDEX x:Epoch(run, epoch)
+WHERE x.run = r.id AND x.epoch >= 0 AND x.mode = $mode AND x.batch = $batch
+// The graphs of one epoch carry the same arrays, and each its own losses.
+WITH r, x.epoch AS epoch, head(collect(x)) AS x, sum(x.finite_losses) AS steps,
+     sum(CASE WHEN x.finite_losses > 0 THEN x.loss * x.finite_losses ELSE 0.0 END) AS losses
+WITH r, epoch, CASE WHEN steps > 0 THEN losses / steps END AS loss, x.components AS names, x.shares AS shares,
+     CASE $measure WHEN 'share' THEN x.shares WHEN 'foreign_share' THEN x.foreign_shares
+          ELSE [i IN range(0, size(x.won) - 1) | CASE WHEN x.contested[i] > 0 THEN toFloat(x.won[i]) / x.contested[i] END]
+     END AS values
 ORDER BY epoch
-WITH r, collect({epoch: epoch, ranked: ranked}) AS line
+WITH r, collect({epoch: epoch, loss: loss, names: names, shares: shares, values: values}) AS line
+WITH r, line,
+     reduce(names = [], at IN line |
+       names + [i IN range(0, size(at.names) - 1) WHERE at.shares[i] < 1 - 1e-9 AND NOT at.names[i] IN names
+                | at.names[i]]) AS telling
+WITH r,
+     [at IN line |
+      {epoch: at.epoch, loss: at.loss,
+       ranked: [i IN range(0, size(at.names) - 1) WHERE at.names[i] IN telling AND at.values[i] IS NOT NULL
+                | [at.names[i], at.values[i], round(at.values[i], 12)]]}] AS line
+// Names are in order, so that of equal values the first one leads.
+WITH r,
+     [at IN line WHERE size(at.ranked) > 0 |
+      {epoch: at.epoch, loss: at.loss, ranked: at.ranked,
+       leader: reduce(best = at.ranked[0], x IN at.ranked | CASE WHEN x[2] > best[2] THEN x ELSE best END)}] AS line
 UNWIND range(1, size(line) - 1) AS i
-WITH r, line[i].epoch AS epoch, line[i - 1].ranked[0].component AS before, line[i].ranked AS ranked
-WHERE ranked[0].component <> before
-WITH r, epoch, before, ranked[0] AS leader,
-     coalesce([x IN ranked WHERE x.component = before][0].value, 0.0) AS old
-CALL (r, epoch) {
-  MATCH (x:Epoch)
-  WHERE x.run = r.id AND x.epoch = epoch AND x.mode = $mode AND x.batch = $batch
-  WITH sum(x.finite_losses) AS steps,
-       sum(CASE WHEN x.finite_losses > 0 THEN x.loss * x.finite_losses ELSE 0.0 END) AS losses
-  RETURN CASE WHEN steps > 0 THEN losses / steps END AS loss
-}
-RETURN r.id AS run, epoch, before, leader.component AS after, leader.value AS value, leader.value - old AS lead, loss
+WITH r, line[i] AS at, line[i - 1].leader[0] AS before
+WHERE at.leader[0] <> before
+RETURN r.id AS run, at.epoch AS epoch, before, at.leader[0] AS after, at.leader[1] AS value,
+       at.leader[1] - coalesce([x IN at.ranked WHERE x[0] = before | x[1]][0], 0.0) AS lead, at.loss AS loss
 ORDER BY run, epoch
 LIMIT $limit

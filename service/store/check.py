@@ -11,6 +11,7 @@ import numpy as np
 from neo4j import Driver, ManagedTransaction
 
 from gradtrace.service.store.driver_errors import translated
+from gradtrace.service.store.epoch_shares import arrange_shares, epochs_astray
 from gradtrace.service.store.rollups import epoch_array, lock_run, replace_rollups, stored_totals
 from gradtrace.service.store.totals import (
     EPOCH_ARRAYS,
@@ -114,9 +115,17 @@ def _check(tx: ManagedTransaction, run: str, rebuild: bool) -> Checked:
     steps = stored_totals(tx, run)
     numbers = tx.run(_STEPS, run=run).single(strict=True)
     found = [*_differences(_kept(tx, run), steps, at_least=bool(pruned)), *_own_numbers(numbers)]
-    if found and rebuild and not pruned:
-        replace_rollups(tx, run, steps)
     done = bool(found) and rebuild and not pruned
+    if done:
+        replace_rollups(tx, run, steps)
+    elif not found and (astray := epochs_astray(tx, run)):  # they come from the sums that were found to be true
+        found = [
+            f"epoch {'/'.join(map(str, key[1:]))}: its components' shares are not what EPOCH_SHARE says"
+            for key in astray
+        ]
+        done = rebuild
+        if done:
+            arrange_shares(tx, astray)
     return Checked(run, numbers["steps"], pruned, len(found), tuple(found[:_QUOTED]), done)
 
 

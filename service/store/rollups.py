@@ -17,6 +17,7 @@ import numpy as np
 from neo4j import Driver, ManagedTransaction
 
 from gradtrace.service.store.driver_errors import translated
+from gradtrace.service.store.epoch_shares import arrange_shares
 from gradtrace.service.store.keys import digest, epoch_key
 from gradtrace.service.store.totals import EPOCH_ARRAYS, SHARE_SUMS, EpochTotal, Totals, totals_of
 from gradtrace.tracer.errors import StoreError, StoreIntegrityError
@@ -203,7 +204,9 @@ def _add(tx: ManagedTransaction, totals: Totals) -> int:
     created = _upsert(tx, "paths followed", follows, _ADD_FOLLOWS, _CREATE_FOLLOWS)
     created += _upsert(tx, "routes taken", routes, _ADD_ROUTES, _CREATE_ROUTES)
     created += _upsert(tx, "shares of an epoch", shares, _ADD_SHARES, _CREATE_SHARES)
-    return created + _add_epochs(tx, totals)
+    created += _add_epochs(tx, totals)
+    arrange_shares(tx, ((run, epoch, mode, batch) for run, epoch, mode, batch, _ in totals.epochs))
+    return created
 
 
 def _upsert(tx: ManagedTransaction, what: str, rows: list[list[Any]], add: str, create: str) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from neo4j import Driver
 
+from gradtrace.queries.schema.migrations import packaged_migrations
 from gradtrace.service.local import ServerInfo
 from gradtrace.service.store import Neo4jSink, check_rollups, rebuild_rollups
 from gradtrace.service.store.keys import route_hash
@@ -123,6 +124,19 @@ def assert_true(driver: Driver, run: str, steps: list[StepTrace]) -> None:
         assert row["loss"] == pytest.approx(loss, rel=1e-12, nan_ok=True)
         for name in ("flow", "peak", "traffic", "mass"):
             np.testing.assert_allclose(np.array(row[name], float), want[name], rtol=1e-12)
+        _assert_arranged(row, {c: r for (*head, c), r in s.items() if head == [*key[:3]]}, steps)
+
+
+def _assert_arranged(row: dict[str, Any], shares: dict[str, dict[str, float]], steps: list[StepTrace]) -> None:
+    """The arrays of an epoch are the shares of its innermost components."""
+    listed = {c for step in steps for t in step.traces for c in t.graph.components}
+    innermost = sorted(c.path for c in listed if c.depth > 0 and c.path not in {x.parent for x in listed})
+    assert row["components"] == [c for c in innermost if c in shares]
+    for n, name in enumerate(row["components"]):
+        sums = shares[name]
+        assert row["shares"][n] == pytest.approx(sums["mass"] / sums["total"], rel=1e-9, abs=1e-12)
+        assert row["foreign_shares"][n] == pytest.approx(sums["foreign"] / sums["total"], rel=1e-9, abs=1e-12)
+        assert (row["won"][n], row["contested"][n]) == (sums["won"], sums["contested"])
 
 
 def write(server: ServerInfo, steps: list[StepTrace], batch_steps: int) -> None:
@@ -163,6 +177,12 @@ def test_tampering_is_found_and_repaired(clean_store: ServerInfo, driver: Driver
         ),
         ("MATCH ()-[e:EPOCH_SHARE]->() WHERE e.won > 0 WITH e LIMIT 1 SET e.won = e.won + 1", 1, "^share .*: won "),
         ("MATCH (e:Epoch) SET e.flow = [x IN e.flow | x * 1.0001]", 1, "^epoch 0/greedy/training/.*: flow of"),
+        ("MATCH (e:Epoch) SET e.shares = e.shares[1..] + [0.5]", 1, "^epoch 0/greedy/training: its components' shares"),
+        (
+            "MATCH (e:Epoch) SET e.contested = [x IN e.contested | x + 1]",
+            1,
+            "^epoch 0/greedy/training: its components' shares",
+        ),
         ("MATCH (r:Run) SET r.steps = 77", 1, "^the run's steps: 77 is kept, 4 is true$"),
         (
             "MATCH (r:Run)-[x:TOOK]->(n) WITH * LIMIT 1 SET x.parameter = 'none'",
@@ -183,6 +203,20 @@ def test_tampering_is_found_and_repaired(clean_store: ServerInfo, driver: Driver
         assert check_rollups(driver, "r").state == "true"
     write(clean_store, [step_trace("r", 9, novelty=0.3)], 10)  # and it goes on from there
     assert_true(driver, "r", [*steps, step_trace("r", 9, novelty=0.3)])
+
+
+def test_a_migration_arranges_the_shares_of_epochs_that_earlier_versions_wrote(
+    clean_store: ServerInfo, driver: Driver
+) -> None:
+    steps = [step_trace("r", n, epoch=n // 2, **BOTH) for n in range(4)]
+    write(clean_store, steps, 10)
+    before = held(driver, "r")
+    ask(driver, "MATCH (e:Epoch) REMOVE e.components, e.shares, e.foreign_shares, e.won, e.contested")
+    assert check_rollups(driver, "r").wrong == 8
+    [migration] = [m for m in packaged_migrations() if m.name == "shares_of_epochs"]
+    [statement] = migration.statements
+    ask(driver, statement)
+    assert held(driver, "r") == before
 
 
 def test_other_runs_stay_as_they_are(clean_store: ServerInfo, driver: Driver) -> None:
