@@ -3,7 +3,7 @@
 The structure depends on the structural arguments alone, so all steps of a run share one `Graph`; the values depend on
 `seed`, run, step, mode and batch. Every number is computed from explicit groups of traces (each a walk from a parameter
 to the loss), so that traffic is conserved, shares add up, strongest paths walk over edges, and dominant flags, routes
-and components agree with the masses. `check` states what valid means.
+and components agree with the masses. `tests/valid_steps.py` states what valid means.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ import zlib
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from gradtrace.tracer.component_names import ancestors
-from gradtrace.tracer.graph import Edge, Graph, Vertex, components_from_paths
+from gradtrace.tracer.graph import Edge, Graph
 from gradtrace.tracer.scalargraph import ScalarTrace
 from gradtrace.tracer.spreadtrace import ComponentSpread, ParameterSpread, SpreadTrace
 from gradtrace.tracer.steptrace import (
@@ -32,10 +31,9 @@ from gradtrace.tracer.steptrace import (
     RunRecord,
     StepTrace,
 )
+from tests.synthetic_graph import make_graph
 from tests.synthetic_scalars import scalar_trace
 
-_OPS = ("Addmm", "Mul", "Tanh", "Sigmoid", "Add", "Relu", "Softmax", "NativeLayerNorm")
-_WIDTH = 8
 BATCH_SIZES = {"training": 32, "probe": 8}
 
 
@@ -118,160 +116,6 @@ def step_trace(
         spreads=tuple(sums),
         scalars=tuple(spelt_out),
     )
-
-
-@lru_cache(maxsize=64)
-def make_graph(vertices: int = 40, parameters: int = 6, structure: int = 0, batch_size: int = 32) -> Graph:
-    """The random graph behind `step_trace`: one loss, every operator on a way to it, constants, nested components."""
-    constants = max(1, vertices // 25)
-    operators = vertices - parameters - constants
-    if operators < 2 or parameters < 1:
-        raise ValueError(f"{vertices} vertices leave {operators} operators beside {parameters} parameters; need 2")
-    rng = np.random.default_rng([structure, vertices, parameters])
-    operands = _operands(rng, operators, parameters, constants)
-    homes = _homes(operators)
-    made: list[Vertex] = []
-    place: dict[tuple[str, int], int] = {}
-    ends: list[tuple[int, int, int]] = []
-
-    def add(key: tuple[str, int], kind: str, op: str, name: str, home: str | None, shape: tuple[int, ...]) -> None:
-        place[key] = len(made)
-        time = int(home.split(".")[1]) if key[0] == "op" and home and home.startswith("rnn.") else None
-        made.append(Vertex(len(made), kind, op, name, home, shape, time))
-
-    def add_leaf(key: tuple[str, int], home: str | None) -> None:
-        n = key[1]
-        if key[0] == "parameter":
-            shape = (3 + n % 4,) if n % 3 == 2 else (4, 3 + n % 4)
-            add(key, "parameter", "", f"{home or 'free'}.p{n}", home, shape)
-        else:
-            add(key, "constant", "", f"constant#{n}", None, ())
-
-    for n, read in enumerate(operands):
-        for key in read:
-            if key not in place:
-                add_leaf(key, homes[n])
-        last = n == operators - 1
-        op = "NllLoss" if last else _OPS[int(rng.integers(len(_OPS)))]
-        kind = "loss" if last else "operator"
-        add(("op", n), kind, op, f"{homes[n] or 'loss'}/{op}#{n}", homes[n], () if last else (batch_size, _WIDTH))
-        ends.extend((place[key], place[("op", n)], slot) for slot, key in enumerate(read))
-    for n in range(parameters):
-        if ("parameter", n) not in place:
-            add_leaf(("parameter", n), "head")
-    roles: dict[str, str | None] = {h: _role(h) for h in homes if h is not None}
-    edges = tuple(Edge(i, *e) for i, e in enumerate(ends))
-    return Graph("Synthetic", tuple(made), edges, components_from_paths(roles))
-
-
-def check(step: StepTrace) -> None:
-    """Assert that `step` is valid: what every sink and every question may rely on."""
-    assert step.traces and len({(t.mode, t.batch) for t in step.traces}) == len(step.traces)
-    for trace in step.traces:
-        graph, count = trace.graph, len(trace.graph.edges)
-        for array in (trace.flow, trace.peak, trace.traffic, trace.mass, trace.dominant):
-            assert array.shape == (count,)
-        _check_conserved(trace)
-        total = math.fsum(p.mass for p in trace.parameters)
-        for p in trace.parameters:
-            assert graph.vertices[p.vertex].name == p.parameter
-            assert p.traffic + p.dead + p.unread == math.prod(p.shape)
-            if p.strongest is None:
-                assert p.traffic == 0
-            else:
-                _check_walk(graph, p.vertex, p.strongest)
-        for c in trace.components:
-            assert 0 <= c.share <= 1 + 1e-12 and c.won <= c.contested
-            assert math.isclose(c.own + c.foreign, c.mass, abs_tol=1e-9)
-            assert math.isclose(c.share * total, c.mass, abs_tol=1e-9)
-        for name in {r.parameter for r in trace.routes}:
-            rows = [r for r in trace.routes if r.parameter == name]
-            assert [r.rank for r in rows] == list(range(1, len(rows) + 1))
-            assert all(r.route is not None for r in rows[:-1])
-            masses = [p.mass for p in trace.parameters if name in (ALL_PARAMETERS, p.parameter)]
-            assert math.isclose(math.fsum(r.mass for r in rows), math.fsum(masses), abs_tol=1e-9)
-
-
-def _check_conserved(trace: BatchTrace) -> None:
-    graph = trace.graph
-    balance = np.zeros(len(graph.vertices), np.int64)
-    for p in trace.parameters:
-        balance[p.vertex] += p.traffic
-    for e in graph.edges:
-        balance[e.source] -= trace.traffic[e.idx]
-        balance[e.target] += trace.traffic[e.idx]
-    ends = balance[graph.loss.idx]
-    balance[graph.loss.idx] = 0
-    assert not balance.any() and ends == sum(p.traffic for p in trace.parameters)
-    for v in graph.vertices:
-        out = [e.idx for e in graph.edges if e.source == v.idx]
-        chosen = [i for i in out if trace.dominant[i]]
-        assert chosen == ([max(out, key=lambda i: trace.mass[i])] if any(trace.mass[i] > 0 for i in out) else [])
-
-
-def _check_walk(graph: Graph, start: int, path: DominantPath) -> None:
-    ends = {(e.source, e.target) for e in graph.edges}
-    line = (start, *path.vertices)
-    assert all(pair in ends for pair in pairwise(line)) and line[-1] == graph.loss.idx
-    assert len(path.vertices) == len(path.index) == len(path.weight) == len(path.gradient)
-    assert path.margin >= 1 and 0 <= path.share <= 1
-
-
-def _operands(rng: np.random.Generator, operators: int, parameters: int, constants: int) -> list[list[tuple[str, int]]]:
-    """What each operator reads: the operator before it or others that nobody read yet, parameters, constants."""
-    read: list[list[tuple[str, int]]] = [[] for _ in range(operators)]
-    unread = parameters - 1 if parameters >= 4 else None
-    for n in range(parameters):
-        if n != unread:
-            home = (n * operators) // parameters
-            read[home].append(("parameter", n))
-            if n % 5 == 4:  # a parameter with two consumers
-                read[int(rng.integers(home, operators))].append(("parameter", n))
-    for n in range(constants):
-        read[int(rng.integers(operators))].append(("constant", n))
-    waiting: list[int] = []
-    for n in range(operators):
-        if n and rng.random() < 0.94:
-            read[n].append(("op", n - 1))
-            waiting = [w for w in waiting if w != n - 1]
-        if n > 1 and rng.random() < 0.5:
-            back = waiting.pop(0) if waiting else int(rng.integers(max(0, n - 6), n))
-            read[n].append(("op", back))
-        if n % 11 == 10 and read[n]:  # x * x: two parallel edges
-            read[n].append(read[n][-1])
-        if not read[n]:
-            read[n].append(("constant", int(rng.integers(constants))))
-        if n < operators - 1:
-            waiting.append(n)
-    read[-1].extend(("op", w) for w in waiting if ("op", w) not in read[-1])
-    return read
-
-
-def _homes(operators: int) -> list[str | None]:
-    """Component of each operator: embed, a recurrence, highway layers, head, and the loss outside of the model.
-
-    The operators of a component stand together, as they do where a module runs.
-    """
-    layers = max(1, min(12, operators // 15))
-    homes: list[str | None] = []
-    for n in range(operators - 1):
-        part = n / (operators - 1)
-        if part < 0.1:
-            homes.append("embed")
-        elif part < 0.4:
-            time, place = divmod((part - 0.1) / 0.1, 1)
-            homes.append(f"rnn.{int(time)}.{('forget_gate', 'carry', 'cell')[int(3 * place)]}")
-        elif part < 0.9:
-            number, place = divmod((part - 0.4) / 0.5 * layers, 1)
-            layer = f"layers.{min(layers - 1, int(number))}"
-            homes.append((f"{layer}.transform", f"{layer}.carry", layer)[int(3 * place)])
-        else:
-            homes.append("<model>" if n % 5 == 0 else "head")
-    return [*homes, None]
-
-
-def _role(home: str) -> str | None:
-    return "skip" if home.endswith(".carry") else None
 
 
 def _loss(run: str, step: int, seed: int, batch: str) -> float:

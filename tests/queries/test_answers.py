@@ -13,7 +13,7 @@ from gradtrace.tracer.errors import QueryError
 from tests.queries.checks import COMPUTED, askings, assert_rows, assert_typed
 from tests.queries.reference_lists import ANSWERS
 from tests.queries.worlds import UNICODE, all_runs
-from tests.synthetic import check
+from tests.valid_steps import check
 
 ASKINGS = list(askings(all_runs()))
 

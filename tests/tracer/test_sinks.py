@@ -20,7 +20,9 @@ from gradtrace.tracer.errors import SinkClosedError, SinkError
 from gradtrace.tracer.sinks import JsonlSink, MemorySink, Sink, read_jsonl
 from gradtrace.tracer.steptrace import BatchTrace, StepTrace
 from tests.same import same
-from tests.synthetic import check, make_graph, run_record, step_trace
+from tests.synthetic import run_record, step_trace
+from tests.synthetic_graph import make_graph
+from tests.valid_steps import check
 
 BOTH = {"modes": ("greedy", "maxprod"), "batches": ("training", "probe")}
 
