@@ -8,7 +8,7 @@ from importlib.metadata import version as version_of
 from typing import Any, ClassVar
 
 from pygments.lexers.graph import CypherLexer
-from pygments.token import Name
+from pygments.token import Name, Operator
 
 # Neither may depend on the width of a terminal, nor may a page on the settings of who builds it.
 os.environ["COLUMNS"] = "100"
@@ -46,9 +46,10 @@ smartquotes = False
 
 
 class _Cypher(CypherLexer):
-    """Pygments' lexer, which does not know parameters."""
+    """Pygments' lexer, which knows neither parameters nor the signs of quantified paths."""
 
-    tokens: ClassVar = {**CypherLexer.tokens, "root": [(r"\$\w+", Name.Variable), *CypherLexer.tokens["root"]]}
+    _more: ClassVar = [(r"\$\w+", Name.Variable), (r"[+?%^]", Operator)]
+    tokens: ClassVar = {**CypherLexer.tokens, "root": [*_more, *CypherLexer.tokens["root"]]}
 
 
 def _plain(text: str) -> str:
