@@ -410,11 +410,16 @@ def is_movement(node: Node) -> bool:
 
 
 def call(node: Node, *gradients: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
-    """The node's own backward, called by hand: gradients of its outputs in, of its operands out."""
+    """The node's own backward, called by hand: gradients of its outputs in, of its operands out.
+
+    They come and go on the CPU, where tracing is done, whatever device the node works on.
+    """
+    device = node.device
     with torch.no_grad():
         function = node.fn.apply if not callable(node.fn) else node.fn
-        result = function(*gradients)
-    return result if isinstance(result, tuple) else (result,)
+        result = function(*(None if g is None else g.to(device) for g in gradients))
+    made = result if isinstance(result, tuple) else (result,)
+    return made if device.type == "cpu" else tuple(None if part is None else part.cpu() for part in made)
 
 
 def _constants(shape: torch.Size) -> Ids:

@@ -38,6 +38,12 @@ class Node:
     shapes: list[torch.Size] = field(default_factory=list)
     dtypes: list[torch.dtype] = field(default_factory=list)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the operator's outputs lie."""
+        found: torch.device = self.fn._input_metadata[0].device
+        return found
+
     def saved(self, name: str) -> Any:
         """The value that the node saved under `name`, or None where it saved nothing of that name."""
         return getattr(self.fn, "_saved_" + name, None)

@@ -75,7 +75,7 @@ class _Watch(TorchDispatchMode):
 
 def _place(node: Node) -> tuple[tuple[int, ...], tuple[int, ...], int, tuple[int, ...]]:
     """Shape, strides and offset of the written part in the base's storage, and the base's own strides."""
-    gradient = torch.empty(node.shapes[0], dtype=node.dtypes[0])
+    gradient = torch.empty(node.shapes[0], dtype=node.dtypes[0], device=node.device)
     with torch.no_grad(), _Watch() as watch, suppress(_Seen):
         node.fn(gradient)
     part = watch.part
