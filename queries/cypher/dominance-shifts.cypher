@@ -6,7 +6,7 @@
 // experiment = { type = "text", default_from = "experiment-names.experiment", complete_from = "experiment-names.experiment", about = "Name of the experiment; if left out, that of the newest run." }
 // workload = { type = "text", optional = true, complete_from = "workload-names.workload", about = "Only runs of this workload." }
 // measure = { type = "text", default = "share", choices = ["share", "foreign_share", "win_rate"], about = "By what the leading component is found." }
-// runs = { type = "int", default = 30, min = 1, about = "Runs at most, the newest ones; the time it takes grows with runs, epochs and components." }
+// runs = { type = "int", default = 100, min = 1, about = "Runs at most, the newest ones; the time it takes grows with runs, epochs and components." }
 // mode = { type = "text", default = "greedy", choices = ["greedy", "maxprod"], about = "How traces choose." }
 // batch = { type = "text", default = "training", choices = ["training", "probe"], about = "Batch that was traced." }
 // limit = { type = "int", default = 100, min = 1, about = "Rows at most." }
