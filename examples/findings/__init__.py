@@ -1,1 +1,1 @@
-"""Questions about learning, asked of gradtrace: `python -m examples.findings lag` (or `attention`)."""
+"""Three questions about learning, asked of gradtrace: `python -m examples.findings stack` (or `lag`, `attention`)."""

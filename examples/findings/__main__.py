@@ -1,9 +1,9 @@
 """Answers one question anew: trains, stores, asks, and writes numbers, drawings and text.
 
-python -m examples.findings lag                # all of examples/findings/lag anew
-python -m examples.findings lag   --check      # the same beside it, and does the text still say what comes out?
-python -m examples.findings lag   --redraw     # text and drawings alone, from the numbers that are there
-python -m examples.findings lag   --reduced --to /tmp/lag       # does the machinery work? a minute; finds nothing
+python -m examples.findings stack              # all of examples/findings/stack anew
+python -m examples.findings stack --check      # the same beside it, and does the text still say what comes out?
+python -m examples.findings stack --redraw     # text and drawings alone, from the numbers that are there
+python -m examples.findings stack --reduced --to /tmp/stack     # does the machinery work? a minute; finds nothing
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 from importlib import import_module
 from pathlib import Path
 
-NAMES = ("lag", "attention")
+NAMES = ("stack", "lag", "attention")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -93,6 +93,12 @@ class Runs:
         """Spread over seeds at one traced step (0 the first, −1 the last)."""
         return spread(line[where] for line in self.series(arm, component, quantity, mode))
 
+    def cost(self, arm: str, blocked: str) -> Spread:
+        """What accuracy an arm loses by blocking, seed by seed; seeds of one of the two alone are left out."""
+        whole, cut = ({r["seed"]: r["held_out"]["accuracy"] for r in self.of(name)} for name in (arm, blocked))
+        seeds = sorted(whole.keys() & cut.keys())
+        return paired([whole[s] for s in seeds], [cut[s] for s in seeds])
+
     def mean_over(self, arm: str, component: str, quantity: str, mode: str = "greedy") -> list[float]:
         """Mean over all traced steps, of each seed."""
         return [

@@ -20,12 +20,14 @@ class Arm:
         settings: hyperparameters of the workload that differ from its defaults.
         blocked: components through which no gradient passes.
         modes: how traces choose; blocked arms have greedy traces alone.
+        more: seeds beside those of the plan.
     """
 
     name: str
     settings: Mapping[str, object] = field(default_factory=dict)
     blocked: tuple[str, ...] = ()
     modes: tuple[str, ...] = ("greedy",)
+    more: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +52,16 @@ class Plan:
 
     def reduced(self) -> Plan:
         """The same arms, hardly trained: shows that everything works, and finds nothing."""
-        return replace(self, steps=9, every=2, seeds=(0, 1))
+        arms = tuple(replace(arm, more=()) for arm in self.arms)
+        return replace(self, steps=9, every=2, seeds=(0, 1), arms=arms)
+
+    def runs(self) -> list[tuple[Arm, int]]:
+        """(arm, seed) of every run, seed by seed, so that an interrupted plan has whole seeds."""
+        return [(arm, seed) for seed in self.seeds for arm in self.arms] + [(a, s) for a in self.arms for s in a.more]
 
     def specs(self, experiment: str) -> list[tuple[str, RunSpec]]:
-        """(name of the arm, spec) of every run, seed by seed, so that an interrupted plan has whole seeds."""
-        return [(arm.name, self._spec(arm, seed, experiment)) for seed in self.seeds for arm in self.arms]
+        """(name of the arm, spec) of every run."""
+        return [(arm.name, self._spec(arm, seed, experiment)) for arm, seed in self.runs()]
 
     def _spec(self, arm: Arm, seed: int, experiment: str) -> RunSpec:
         given = {"epochs": 10_000, **arm.settings, "seed": seed, "steps": self.steps}

@@ -68,7 +68,7 @@ def test_every_arm_has_every_seed_at_every_step(name: str) -> None:
     plan = question(name).plan
     about, records = results.read(question(name).folder)
     assert len(plan.seeds) >= 5 and about["processes"] == 2
-    assert sorted((r["arm"], r["seed"]) for r in records) == sorted((a.name, s) for a in plan.arms for s in plan.seeds)
+    assert sorted((r["arm"], r["seed"]) for r in records) == sorted((arm.name, seed) for arm, seed in plan.runs())
     steps = list(range(0, plan.steps, plan.every))
     assert steps[-1] == plan.steps - 1, "the last step is traced"
     for record in records:
@@ -84,8 +84,8 @@ def test_costs_in_the_text_are_worked_out_anew_from_the_runs(name: str) -> None:
     written = (question(name).folder / "README.md").read_text(encoding="utf-8")
 
     def accuracies(arm: str) -> np.ndarray[Any, Any]:
-        held = sorted((r["seed"], r["held_out"]["accuracy"]) for r in records if r["arm"] == arm)
-        return 100 * np.array([accuracy for _, accuracy in held])
+        held = {r["seed"]: r["held_out"]["accuracy"] for r in records if r["arm"] == arm}
+        return 100 * np.array([held[seed] for seed in question(name).plan.seeds])
 
     for arm in question(name).plan.arms:
         if not arm.blocked:
@@ -170,7 +170,7 @@ def test_the_command_from_end_to_end_at_reduced_size(clean_store: ServerInfo, tm
 
 
 def test_reduced_results_do_not_take_the_place_of_true_ones() -> None:
-    line = [sys.executable, "-m", "examples.findings", "lag", "--reduced"]
+    line = [sys.executable, "-m", "examples.findings", "stack", "--reduced"]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "--to" in done.stderr
 

@@ -91,7 +91,7 @@ def numbers(runs: Runs) -> dict[str, Any]:
         held = runs.held_out(arm.name, "accuracy")
         blocked[arm.name.removesuffix(" blocked").replace(" ", "_")] = {
             "accuracy": spread(held),
-            "cost": paired(runs.held_out("plain", "accuracy"), held),
+            "cost": runs.cost("plain", arm.name),
             "slower": paired(mean_losses(runs, arm.name), plain),
         }
     return {

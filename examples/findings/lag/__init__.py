@@ -82,7 +82,7 @@ def _gates(runs: Runs, arm: str, where: int) -> Any:
 
 def _cost(runs: Runs, arm: str, what: str) -> dict[str, Any]:
     held = runs.held_out(f"{arm}, {what} blocked", "accuracy")
-    return {"accuracy": spread(held), "cost": paired(runs.held_out(arm, "accuracy"), held)}
+    return {"accuracy": spread(held), "cost": runs.cost(arm, f"{arm}, {what} blocked")}
 
 
 def expectations(runs: Runs) -> list[Expectation]:
