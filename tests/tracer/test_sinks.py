@@ -18,6 +18,7 @@ import pytest
 
 from gradtrace.tracer.errors import SinkClosedError, SinkError
 from gradtrace.tracer.sinks import JsonlSink, MemorySink, Sink, read_jsonl
+from gradtrace.tracer.sinks.protocol import TakesHeldOut, note_held_out
 from gradtrace.tracer.steptrace import BatchTrace, StepTrace
 from tests.same import same
 from tests.synthetic import run_record, step_trace
@@ -89,6 +90,17 @@ def test_jsonl_round_trip_is_exact(tmp_path: Path) -> None:
     assert same(tuple(back.of("r/ü \n")), tuple(steps))
     lines = [json.loads(line, parse_constant=pytest.fail) for line in path.read_text("utf-8").splitlines()]
     assert [line["type"] for line in lines] == ["run", "graph", "graph", "step", "step", "step", "step"]
+
+
+def test_jsonl_keeps_held_out_measures(tmp_path: Path) -> None:
+    path = tmp_path / "steps.jsonl"
+    for loss in (0.5, 0.25):  # a run that went on: the later measure counts
+        with JsonlSink(path) as sink:
+            assert isinstance(sink, TakesHeldOut)
+            sink.open_run(run_record("r"))
+            note_held_out(sink, "r", {"loss": loss, "of nothing": math.nan, "most": -math.inf})
+    assert same(read_jsonl(path).held_out, {"r": {"loss": 0.25, "of nothing": math.nan, "most": -math.inf}})
+    [json.loads(line, parse_constant=pytest.fail) for line in path.read_text("utf-8").splitlines()]
 
 
 def test_jsonl_goes_on_after_a_torn_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,6 +1,6 @@
 """A sink that appends to a file of JSON lines, and its reader.
 
-One line a record, `{"type": "run" | "graph" | "step" | "end", ...}`; a graph stands once, before the first step that
+One line a record, `{"type": "run" | "graph" | "step" | "held_out" | "end", ...}`; a graph stands once, before the first step that
 refers to it. A process that is killed in mid-write leaves at most one torn line, the last one: the next writer sets it
 aside in a file of its own, and a reader leaves it out and says so.
 """
@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
@@ -41,12 +42,14 @@ class Recording:
         runs: the announced runs by id.
         steps: the steps by (run, step), in the order of the file.
         statuses: (status, reason) of the runs that were closed.
+        held_out: what runs measured on held-out examples, by run and name.
         torn: number of bytes of a torn last line that was left out; 0 if the file is whole.
     """
 
     runs: dict[str, RunRecord] = field(default_factory=dict)
     steps: dict[tuple[str, int], StepTrace] = field(default_factory=dict)
     statuses: dict[str, tuple[str, str | None]] = field(default_factory=dict)
+    held_out: dict[str, dict[str, float]] = field(default_factory=dict)
     torn: int = 0
 
     def of(self, run: str) -> list[StepTrace]:
@@ -61,19 +64,67 @@ def read_jsonl(path: str | os.PathLike[str]) -> Recording:
         SinkError: a line that is not the last one is no record.
         FileNotFoundError: there is no such file.
     """
-    recording, graphs = Recording(), dict[str, Graph]()
+    recording = Recording()
+    for record in stream_jsonl(path):
+        match record:
+            case RunRecord():
+                recording.runs.setdefault(record.id, record)
+            case StepTrace():
+                recording.steps.setdefault((record.run, record.step), record)
+            case Ended():
+                recording.statuses[record.run] = (record.status, record.reason)
+            case HeldOut():
+                recording.held_out.setdefault(record.run, {}).update(record.measured)
+            case Torn():
+                recording.torn = record.size
+                log.warning("%s ends with a torn line (%d bytes); it was left out.", Path(path).name, record.size)
+    return recording
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run ended."""
+
+    run: str
+    status: str
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """What a run measured on held-out examples."""
+
+    run: str
+    measured: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Torn:
+    """The last line is torn; how many bytes it has."""
+
+    size: int
+
+
+def stream_jsonl(path: str | os.PathLike[str]) -> Iterator[RunRecord | StepTrace | Ended | HeldOut | Torn]:
+    """The records of a file that `JsonlSink` wrote, one after the other as they stand there; graphs come with their steps.
+
+    Raises:
+        SinkError: a line that is not the last one is no record.
+        FileNotFoundError: there is no such file.
+    """
+    graphs: dict[str, Graph] = {}
     source = Path(path)
     with source.open("rb") as file:
         for number, record in _records(file, source):
             if record is None:
-                recording.torn = number
-                log.warning("%s ends with a torn line (%d bytes); it was left out.", source.name, number)
+                yield Torn(number)
                 continue
             try:
-                _take(record, recording, graphs)
-            except (KeyError, TypeError, ValueError, IndexError) as error:
+                made = _made(record, graphs)
+            except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
                 raise SinkError(f"Line {number} of {source.name} is no record of a JsonlSink: {error!r}.") from error
-    return recording
+            if made is not None:
+                yield made
 
 
 class JsonlSink:
@@ -124,6 +175,11 @@ class JsonlSink:
                 self._graphs.add(graph.fingerprint)
         self._append({"type": "step", **step_to_json(step)})
         self._steps.add((step.run, step.step))
+
+    def note_held_out(self, run: str, measured: Mapping[str, float]) -> None:
+        """Note what a run measured on held-out examples; later measures of a name take the place of earlier ones."""
+        values = {k: v if math.isfinite(v) else str(float(v)) for k, v in measured.items()}
+        self._append({"type": "held_out", "run": run, "measured": values})
 
     def close_run(self, run: str, status: str, reason: str | None = None) -> None:
         """Note how the run ended, and flush."""
@@ -225,17 +281,20 @@ def _records(file: BinaryIO, path: Path) -> Iterator[tuple[int, dict[str, Any] |
         yield (number, record) if record is not None else (len(line), None)
 
 
-def _take(record: dict[str, Any], recording: Recording, graphs: dict[str, Graph]) -> None:
+def _made(record: dict[str, Any], graphs: dict[str, Graph]) -> RunRecord | StepTrace | Ended | HeldOut | None:
+    """What a line says; None for a graph, which is added to those known."""
     match record["type"]:
         case "run":
-            recording.runs.setdefault(record["id"], run_from_json(record))
+            return run_from_json(record)
         case "graph":
             graph = graph_from_json(record)
             graphs.setdefault(graph.fingerprint, graph)
+            return None
         case "step":
-            step = step_from_json(record, graphs)
-            recording.steps.setdefault((step.run, step.step), step)
+            return step_from_json(record, graphs)
         case "end":
-            recording.statuses[record["run"]] = (record["status"], record["reason"])
+            return Ended(record["run"], record["status"], record["reason"])
+        case "held_out":
+            return HeldOut(record["run"], {name: float(value) for name, value in record["measured"].items()})
         case other:
             raise ValueError(f"unknown record type {other!r}")
