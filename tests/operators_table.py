@@ -1,13 +1,16 @@
 """The table of operators, docs/operators.md: every row is a run against the oracle.
 
-Regenerate it (some ten minutes) with `python -m tests.operators_table > docs/operators.md`.
+Regenerate it (some ten minutes) with `python -m tests.operators_table`, or some of its rows with
+`python -m tests.operators_table kron to`. Nothing is written if the oracle finds anything wrong.
 """
 
 from __future__ import annotations
 
 import sys
 import warnings
+from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -20,17 +23,20 @@ from tests.problems.base import Problem
 from tests.problems.operators import Sample, database, problems_of
 from tests.tracer.judging import MODES
 
+TABLE = Path(__file__).parents[1] / "docs" / "operators.md"
 HEAD = """# Operators
 
 Every differentiable operator of PyTorch's own operator database (`torch.testing`), on its own float64 samples, run in both
-modes against the oracle. This file is generated: `python -m tests.operators_table > docs/operators.md`. A test holds a
-tenth of its rows against a new run, and `make test-full` all of them.
+modes against the oracle; where all of those are too large, empty or without finite gradients, on smaller ones
+(`tests/problems/operator_samples.py`). This file is generated: `python -m tests.operators_table`. A test holds a tenth of
+its rows against a new run, and `make test-full` all of them.
 
 - *movement*: only renames scalars; costs nothing.
 - *closed rule*: exact without probing; the last column says what is looked at.
 - *probed*: exact by one backward call for each output scalar, up to `probe_budget` (4,096) of them, then refused.
-- *refused*: complex and sparse numbers, with an error that says the way out.
-- *not judged*: no sample is small enough, has finite gradients, and is recorded by torch on this machine.
+- *refused*: complex and sparse numbers, fused attention that was called by its own name, and unpooling that puts several
+  scalars into one place; each with an error that says the way out.
+- *not judged*: no sample is small enough, has finite gradients, and is recorded by torch on this machine. There is none now.
 
 An operator that PyTorch composes of several is as dear as the dearest of them. The autograd nodes stand in forward order.
 
@@ -95,23 +101,43 @@ def _judged(name: str, problem: Problem) -> Row | None:
     return Row(name, how, cost, tuple(dict.fromkeys(t.op for t in own)), [f"{problem.name} {f}" for f in findings])
 
 
-def main() -> None:
-    """Print the table; findings go to stderr and make it fail."""
-    print(HEAD)
-    print("| operator | traced by | looks at | operators recorded |\n|---|---|---|---|")
+def rows() -> dict[str, str]:
+    """Lines of the table by operator, as they stand in the file."""
+    lines = [line for line in TABLE.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    return {line.split(" | ")[0].removeprefix("| "): line for line in lines[1:]}
+
+
+def document(lines: dict[str, str]) -> str:
+    """The whole file, of lines by operator."""
+    counts = Counter(line.split(" | ")[1] for line in lines.values()).most_common()
+    total = ", ".join(f"{n} {how}" for how, n in counts)
+    body = "\n".join(lines[name] for name in sorted(lines))
+    columns = "| operator | traced by | looks at | operators recorded |\n|---|---|---|---|"
+    return f"{HEAD}\n{columns}\n{body}\n\n{len(lines)} operators: {total}.\n"
+
+
+def main(names: list[str]) -> int:
+    """Write the table anew: all rows, or those of some operators."""
+    known = list(database())
+    if unknown := [name for name in names if name not in database()]:
+        print(
+            f"No such operator in PyTorch's database: {', '.join(unknown)}. Names are those of {TABLE}.",
+            file=sys.stderr,
+        )
+        return 2
+    lines = {name: line for name, line in rows().items() if name in database()} if names else {}
     wrong = 0
-    counts: dict[str, int] = {}
-    for name in database():
+    for name in names or known:
         row = run(name)
-        counts[row.how] = counts.get(row.how, 0) + 1
+        lines[name] = row.line()
         print(row.line(), flush=True)
         for finding in row.findings[:3]:
             print(finding, file=sys.stderr)
         wrong += bool(row.findings)
-    total = ", ".join(f"{n} {how}" for how, n in sorted(counts.items(), key=lambda item: -item[1]))
-    print(f"\n{len(database())} operators: {total}.")
-    sys.exit(1 if wrong else 0)
+    if not wrong:
+        TABLE.write_text(document(lines), encoding="utf-8")
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

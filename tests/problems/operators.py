@@ -2,7 +2,8 @@
 
 A sample becomes a problem whose parameters are the sample's tensors that take gradients. The first drawing is the sample
 itself; further ones (which tell the oracle what moves data and what computes) take new floats from the operator's own
-generator, so that they stay in its domain, and keep integers, booleans and numbers.
+generator, so that they stay in its domain, and keep integers, booleans and numbers. Where none of an operator's own samples can be
+judged, smaller ones stand in (`operator_samples`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from tests.problems.base import Closure, Problem, weigh
+from tests.problems.operator_samples import SMALL
 
 MAX_OUTPUT = 512
 """Output scalars that a sample may have."""
@@ -93,7 +95,11 @@ def _samples(name: str, seed: int) -> list[tuple[list[Any], Any, Any]]:
     op = database()[name]
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
-        return [sample for sample, _ in zip(_drawn(op, seed), range(40), strict=False)]
+        found = [sample for sample, _ in zip(_drawn(op, seed), range(40), strict=False)]
+        for call in SMALL.get(name, lambda: iter(()))():
+            values, spec = tree_flatten(call)
+            found.append((values, spec, None))
+        return found
 
 
 def _mix(kept: list[Any], fresh: list[Any]) -> list[Any]:
