@@ -47,7 +47,8 @@ class PathSums:
         self._entropy = entropy
         self._keep: list[Any] = [captured.keep]
         addresses(captured.tensors, captured.plan.strides, torch.float64, self._keep)
-        self._tensors = [None if t is None else t.detach() for t in self._keep[-1]]
+        found = iter(self._keep[-1])  # on the CPU; none stands there for what no gradient came to
+        self._tensors = [None if t is None else next(found).detach() for t in captured.tensors]
         self._weights: dict[tuple[Any, ...], Planes] = {}
         count = len(self.arrays.base)
         self.exponent = np.full(count, _NOTHING, np.int64)

@@ -121,6 +121,36 @@ def test_long_products_do_not_underflow() -> None:
     assert spread.abs_sum == 0  # 4e-3 to the power of 400 is below the smallest float
 
 
+class Cut(torch.autograd.Function):
+    """Hands no gradient down: autograd has none at all, not zeros, for what lies below."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> None:
+        return None
+
+
+def test_what_no_gradient_comes_to_changes_no_sum() -> None:
+    model, _ = small()
+    norm = nn.BatchNorm1d(4).double().eval()
+    x = torch.randn(5, 3, dtype=torch.float64)
+
+    def loss(cut: bool) -> Tensor:
+        hidden = model[0](x)
+        dead = Cut.apply(norm(hidden * hidden)).sum() if cut else 0.0
+        return dead + model[2](model[1](hidden)).softmax(-1).square().sum()
+
+    kept, alone = (trace(lambda cut=cut: loss(cut), model, mode=BOTH) for cut in (True, False))
+    for name, _ in model.named_parameters():
+        for quantity in ("abs_sum", "entropy", "gradient"):
+            told, wanted = (getattr(found.spread(name), quantity) for found in (kept, alone))
+            np.testing.assert_allclose(told, wanted, rtol=1e-12)
+            assert np.any(wanted)
+
+
 def test_weights_that_are_not_finite_are_left_out_and_told() -> None:
     model = nn.ParameterDict({"a": nn.Parameter(torch.tensor([1.0, 2.0]))})
     factor = torch.tensor([3.0, math.inf])

@@ -59,7 +59,7 @@ class _Geometry:
         n, channels = x.shape[:2]
         if any(self.stuffed):
             sizes = [(size - 1) * (gap + 1) + 1 for size, gap in zip(x.shape[2:], self.stuffed, strict=True)]
-            wide = torch.full((n, channels, *sizes), nothing, dtype=x.dtype)
+            wide = torch.full((n, channels, *sizes), nothing, dtype=x.dtype, device=x.device)
             wide[(slice(None), slice(None), *(slice(None, None, gap + 1) for gap in self.stuffed))] = x
             x = wide
         if any(self.low) or any(self.high):
