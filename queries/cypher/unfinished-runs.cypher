@@ -36,7 +36,7 @@
 MATCH (r:Run)
 USING INDEX r:Run(status)
 WHERE r.status IN ['QUEUED', 'RUNNING', 'INTERRUPTED', 'FAILED'] AND ($workload IS NULL OR r.workload = $workload)
-MATCH (r)-[:IN]->(x:Experiment)
+MATCH (r)-[:IN]->(x)
 WHERE $experiment IS NULL OR x.name = $experiment
 WITH r, x, coalesce(r.ended, r.updated, r.started) AS seen
 WITH r, x, seen,
