@@ -114,6 +114,18 @@ def test_a_loss_recorded_with_a_fused_recurrence_says_how_to_record_it() -> None
         trace(loss)
 
 
+def test_a_fused_kernel_called_by_its_own_name_says_what_to_call() -> None:
+    query = nn.Parameter(torch.randn(1, 2, 3, 4, dtype=torch.float64))
+    fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    with pytest.raises(OpaqueKernelError, match="its own name: call scaled_dot_product_attention instead"):
+        trace(lambda: fused(query, query, query)[0].sum(), nn.ParameterDict({"query": query}))
+    found = trace(
+        lambda: nn.functional.scaled_dot_product_attention(query, query, query).sum(),
+        nn.ParameterDict({"query": query}),
+    )
+    assert found.parameters()[0].traffic == query.numel()
+
+
 def test_frozen_and_unused_parameters() -> None:
     torch.manual_seed(0)
     model = nn.ModuleDict({"used": nn.Linear(3, 3), "frozen": nn.Linear(3, 3), "never": nn.Linear(2, 2)})

@@ -42,7 +42,8 @@ def refuse_opaque(node: Node) -> None:
         raise OpaqueKernelError(
             f"The loss was recorded with the fused kernel {node.op} of {OPAQUE[node.op]}, which hides its operators. "
             "Record it traceably: pass a function, trace(lambda: loss_fn(model(x), y), model), or compute the loss "
-            "inside `with traceable_kernels():`.",
+            "inside `with traceable_kernels():`. If it was recorded so, the kernel is called by its own name: call "
+            f"{OPAQUE[node.op]} instead.",
             node.op,
             tuple(node.shapes[0]),
         )
