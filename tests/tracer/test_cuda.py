@@ -15,16 +15,18 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="NOT TESTE
 
 
 class Net(nn.Module):
-    """Closed rules, a norm, movement by index, an in-place write and an operator that is probed."""
+    """Closed rules, a norm, a stuffed convolution, movement by index, an in-place write and an operator that is probed."""
 
     def __init__(self) -> None:
         super().__init__()
         self.embed = nn.Embedding(7, 4)
+        self.wide = nn.ConvTranspose1d(4, 4, 2, stride=3)
         self.body = nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.Tanh(), nn.Linear(6, 4))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.body(self.embed(x)) * 2
         y[:, 1:] += self.embed(x)[:, 1:]
+        y = y + self.wide(y)[..., :4].cumsum(-1)
         return torch.linalg.inv(y[:, :4] + 5 * torch.eye(4, dtype=y.dtype, device=y.device)).square().sum()
 
 
@@ -34,8 +36,11 @@ def test_traces_are_those_of_the_cpu(granularity: str) -> None:
     here = Net().double()
     there = copy.deepcopy(here).cuda()
     x = torch.randint(7, (2, 4))
-    a = trace(lambda: here(x), here, mode=("greedy", "maxprod"), granularity=granularity)
-    b = trace(lambda: there(x.cuda()), there, mode=("greedy", "maxprod"), granularity=granularity)
+    modes = ("greedy", "maxprod") if granularity == "scalar" else ("greedy", "maxprod", "entropy")
+    a = trace(lambda: here(x), here, mode=modes, granularity=granularity)
+    b = trace(lambda: there(x.cuda()), there, mode=modes, granularity=granularity)
+    if "entropy" in modes:
+        np.testing.assert_allclose(a.spread("body.0.weight").entropy, b.spread("body.0.weight").entropy, rtol=1e-8)
     for mode in ("greedy", "maxprod"):
         for mine, other in zip(a.parameters(mode), b.parameters(mode), strict=True):
             assert (mine.parameter, mine.traffic, mine.dead, mine.unread) == (
