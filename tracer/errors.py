@@ -30,6 +30,7 @@
     │   └── BrokerAuthError            it answers, but refuses the credentials
     ├── CheckpointError                a checkpoint cannot be written, or is torn or of another run
     ├── ReportError                    a report cannot be made: no such run, no traced step, or a package is missing
+    ├── ExchangeError                  runs cannot go to, or come from, a file (CLI exit code 4)
     └── SpecError                      a workload or a hyperparameter is unknown or of the wrong type
 
 Messages say what came, what was expected and what to do next.
@@ -173,3 +174,7 @@ class SpecError(GradtraceError):
 
 class ReportError(GradtraceError):
     """A report cannot be made: a run is unknown or has no traced steps, or a package is missing."""
+
+
+class ExchangeError(GradtraceError):
+    """Runs cannot be exported to, or imported from, what was named; nothing was written."""

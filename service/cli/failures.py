@@ -15,6 +15,7 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (errors.StoreLockedError, REFUSED),
     (errors.BrokerAuthError, REFUSED),
     (errors.BudgetError, REFUSED),
+    (errors.ExchangeError, REFUSED),
     (errors.SpecError, USAGE),
     (errors.UnknownQueryError, USAGE),
     (errors.QueryParameterError, USAGE),
