@@ -1,4 +1,4 @@
-"""`gradtrace db start|stop|status`; `check`, `expand` and `prune` are beside it."""
+"""`gradtrace db start|stop|status`; `check`, `expand`, `prune`, `export` and `import` are beside it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import click
 
 from gradtrace.service.cli.check import check
 from gradtrace.service.cli.expand import expand
+from gradtrace.service.cli.export import export
+from gradtrace.service.cli.import_runs import import_runs
 from gradtrace.service.cli.output import format_option, write_rows
 from gradtrace.service.cli.prune import prune
 
@@ -19,7 +21,9 @@ COLUMNS = ("server", "state", "address", "user", "version", "pid", "data", "clie
 
 @click.group("db")
 def command() -> None:
-    """Start, stop or look at the embedded Neo4j; check, expand or prune what is stored. Other commands start it as needed.
+    """Start, stop or look at the embedded Neo4j; check, expand, prune, export or import what is stored.
+
+    Other commands start it as needed.
 
     \b
     Examples:
@@ -28,12 +32,16 @@ def command() -> None:
       gradtrace db stop
       gradtrace db check
       gradtrace db prune --older-than 30 --keep-every 100 --dry-run
+      gradtrace db export char-lstm-20261123-231501-7f3a -o char-lstm
+      gradtrace db import char-lstm
     """
 
 
 command.add_command(check)
 command.add_command(prune)
 command.add_command(expand)
+command.add_command(export)
+command.add_command(import_runs)
 
 
 @command.command("start")
