@@ -37,30 +37,32 @@ WHERE x.run = r.id AND x.epoch >= 0 AND x.mode = $mode AND x.batch = $batch
 // The graphs of one epoch carry the same arrays, and each its own losses.
 WITH r, x.epoch AS epoch, head(collect(x)) AS x, sum(x.finite_losses) AS steps,
      sum(CASE WHEN x.finite_losses > 0 THEN x.loss * x.finite_losses ELSE 0.0 END) AS losses
+// Arrays are read once each, and lists of lists made of them: so many epochs are in them.
 WITH r, epoch, CASE WHEN steps > 0 THEN losses / steps END AS loss, x.components AS names, x.shares AS shares,
-     CASE $measure WHEN 'share' THEN x.shares WHEN 'foreign_share' THEN x.foreign_shares
-          ELSE [i IN range(0, size(x.won) - 1) | CASE WHEN x.contested[i] > 0 THEN toFloat(x.won[i]) / x.contested[i] END]
-     END AS values
+     CASE $measure WHEN 'share' THEN x.shares WHEN 'foreign_share' THEN x.foreign_shares ELSE x.won END AS parts,
+     CASE $measure WHEN 'win_rate' THEN x.contested END AS wholes
 ORDER BY epoch
-WITH r, collect({epoch: epoch, loss: loss, names: names, shares: shares, values: values}) AS line
+WITH r, epoch, loss, names, shares,
+     CASE WHEN wholes IS NULL THEN parts
+          ELSE [i IN range(0, size(names) - 1) | CASE WHEN wholes[i] > 0 THEN toFloat(parts[i]) / wholes[i] END]
+     END AS values
+WITH r, collect([epoch, loss, names, shares, values]) AS line
 WITH r, line,
-     reduce(names = [], at IN line |
-       names + [i IN range(0, size(at.names) - 1) WHERE at.shares[i] < 1 - 1e-9 AND NOT at.names[i] IN names
-                | at.names[i]]) AS telling
+     reduce(telling = [], at IN line |
+       telling + [i IN range(0, size(at[2]) - 1) WHERE at[3][i] < 1 - 1e-9 AND NOT at[2][i] IN telling | at[2][i]]) AS telling
 WITH r,
      [at IN line |
-      {epoch: at.epoch, loss: at.loss,
-       ranked: [i IN range(0, size(at.names) - 1) WHERE at.names[i] IN telling AND at.values[i] IS NOT NULL
-                | [at.names[i], at.values[i], round(at.values[i], 12)]]}] AS line
-// Names are in order, so that of equal values the first one leads.
+      [at[0], at[1],
+       [i IN range(0, size(at[2]) - 1) WHERE at[4][i] IS NOT NULL AND at[2][i] IN telling | [at[2][i], at[4][i]]]]] AS line
+// Names are in order, so that of equal values the first one leads; what differs by less is rounding.
 WITH r,
-     [at IN line WHERE size(at.ranked) > 0 |
-      {epoch: at.epoch, loss: at.loss, ranked: at.ranked,
-       leader: reduce(best = at.ranked[0], x IN at.ranked | CASE WHEN x[2] > best[2] THEN x ELSE best END)}] AS line
+     [at IN line WHERE size(at[2]) > 0 |
+      [at[0], at[1], at[2],
+       reduce(best = at[2][0], x IN at[2] | CASE WHEN x[1] > best[1] + 5e-13 THEN x ELSE best END)]] AS line
 UNWIND range(1, size(line) - 1) AS i
-WITH r, line[i] AS at, line[i - 1].leader[0] AS before
-WHERE at.leader[0] <> before
-RETURN r.id AS run, at.epoch AS epoch, before, at.leader[0] AS after, at.leader[1] AS value,
-       at.leader[1] - coalesce([x IN at.ranked WHERE x[0] = before | x[1]][0], 0.0) AS lead, at.loss AS loss
+WITH r, line[i] AS at, line[i - 1][3][0] AS before
+WHERE at[3][0] <> before
+RETURN r.id AS run, at[0] AS epoch, before, at[3][0] AS after, at[3][1] AS value,
+       at[3][1] - coalesce([x IN at[2] WHERE x[0] = before | x[1]][0], 0.0) AS lead, at[1] AS loss
 ORDER BY run, epoch
 LIMIT $limit
