@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 from gradtrace.service.exchange.coming import import_runs, open_source
 from gradtrace.service.exchange.formats import format_of, whole
 from gradtrace.service.exchange.jsonl import JsonlFile
+from gradtrace.service.exchange.leaving import export_runs
 from gradtrace.service.exchange.parquet_read import ParquetSource
 from gradtrace.service.exchange.parquet_write import ParquetFiles
 from gradtrace.service.store.read import StoredRun
@@ -209,6 +211,14 @@ def test_what_is_no_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"ends in \.csv, which tells no format"):
         open_source(tmp_path / "table.csv")
     assert format_of(tmp_path / "RUN.JSONL") == "jsonl" and format_of(tmp_path / "run.parquet") == "parquet"
+
+
+def test_without_pyarrow_it_says_what_to_install(good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)  # as where it is not installed
+    for attempt in (lambda: open_source(good), lambda: export_runs(NOWHERE, ["r"], tmp_path / "out")):
+        with pytest.raises(ExchangeError, match=r"pip install 'gradtrace\[arrow\]'"):
+            attempt()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_all_that_a_step_holds_goes_through_the_tables(tmp_path: Path) -> None:
