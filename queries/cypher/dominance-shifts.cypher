@@ -49,11 +49,13 @@ WITH r, epoch, loss, names, shares,
 WITH r, collect([epoch, loss, names, shares, values]) AS line
 WITH r, line,
      reduce(telling = [], at IN line |
-       telling + [i IN range(0, size(at[2]) - 1) WHERE at[3][i] < 1 - 1e-9 AND NOT at[2][i] IN telling | at[2][i]]) AS telling
+       telling + [i IN range(0, size(at[2]) - 1) WHERE at[3][i] < 1 - 1e-9 AND NOT at[2][i] IN telling
+                  | at[2][i]]) AS telling
 WITH r,
      [at IN line |
       [at[0], at[1],
-       [i IN range(0, size(at[2]) - 1) WHERE at[4][i] IS NOT NULL AND at[2][i] IN telling | [at[2][i], at[4][i]]]]] AS line
+       [i IN range(0, size(at[2]) - 1) WHERE at[4][i] IS NOT NULL AND at[2][i] IN telling
+        | [at[2][i], at[4][i]]]]] AS line
 // Names are in order, so that of equal values the first one leads; what differs by less is rounding.
 WITH r,
      [at IN line WHERE size(at[2]) > 0 |

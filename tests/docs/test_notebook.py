@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import nbformat
+import pytest
 
 if TYPE_CHECKING:
     from gradtrace.service.local import ServerInfo
@@ -17,6 +18,7 @@ NOTEBOOK = Path(__file__).resolve().parents[2] / "examples" / "investigation.ipy
 SECONDS = 500  # on a machine that has other things to do
 
 
+@pytest.mark.full
 def test_the_notebook_runs_to_its_conclusion(clean_store: ServerInfo, tmp_path: Path) -> None:
     environment = {
         **os.environ,
