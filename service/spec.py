@@ -39,21 +39,23 @@ FOLD_EDGES = 2000
 GRAPH_BUDGET = 200_000
 """Likewise (`gradtrace.tracer.scalargraph`); the store takes no larger scalar graph."""
 _FIRST = frozenset(
-    (
-        *(
-            "workload",
-            "parameters",
-            "experiment",
-            "every",
-            "batches",
-            "modes",
-            "watch",
-            "blocked",
-            "top_routes",
-            "fold",
-        ),
-        *("fold_edges", "non_finite", "on_error", "kernels", "threads"),
-    )
+    {
+        "workload",
+        "parameters",
+        "experiment",
+        "every",
+        "batches",
+        "modes",
+        "watch",
+        "blocked",
+        "top_routes",
+        "fold",
+        "fold_edges",
+        "non_finite",
+        "on_error",
+        "kernels",
+        "threads",
+    }
 )
 """Fields that a spec's `identity` has always had. Those that came later stand in it only where they are not at their default."""
 BLOCKED = "blocked"

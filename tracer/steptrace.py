@@ -270,6 +270,12 @@ class StepTrace:
         """Whether any of the traces met NaN or ±inf."""
         return any(t.non_finite for t in self.traces) or any(t.non_finite for t in self.spreads)
 
+    @property
+    def graphs(self) -> tuple[Graph, ...]:
+        """The graph of each of its traces, sums and scalar graphs, in this order; the same one may come several times."""
+        parts: tuple[BatchTrace | SpreadTrace | ScalarTrace, ...] = (*self.traces, *self.spreads, *self.scalars)
+        return tuple(part.graph for part in parts)
+
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:

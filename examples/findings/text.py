@@ -17,24 +17,21 @@ FOREWORD = "<!-- Made of text.md and results.json by `python -m examples.finding
 
 def percent(value: float | Spread, digits: int = 0) -> str:
     """A fraction as a percentage (`"72 ± 5 %"`)."""
-    if isinstance(value, Spread):
-        if value.n == 0:
-            return "–"
-        if not math.isfinite(value.half):
-            return f"{100 * value.mean:.{digits}f} %"
-        return f"{100 * value.mean:.{digits}f} ± {100 * value.half:.{digits}f} %"
-    return f"{100 * value:.{digits}f} %"
+    return _spelt(value, digits, 100, " %")
 
 
 def number(value: float | Spread, digits: int = 2) -> str:
     """A number (`"0.72 ± 0.05"`)."""
-    if isinstance(value, Spread):
-        if value.n == 0:
-            return "–"
-        if not math.isfinite(value.half):
-            return f"{value.mean:.{digits}f}"
-        return f"{value.mean:.{digits}f} ± {value.half:.{digits}f}"
-    return f"{value:.{digits}f}"
+    return _spelt(value, digits, 1, "")
+
+
+def _spelt(value: float | Spread, digits: int, times: int, unit: str) -> str:
+    if not isinstance(value, Spread):
+        return f"{times * value:.{digits}f}{unit}"
+    if value.n == 0:
+        return "–"
+    half = f" ± {times * value.half:.{digits}f}" if math.isfinite(value.half) else ""
+    return f"{times * value.mean:.{digits}f}{half}{unit}"
 
 
 def points(value: Spread, digits: int = 0) -> str:

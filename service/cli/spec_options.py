@@ -114,9 +114,8 @@ def spec_options_but(*left_out: str) -> Callable[[Callable[..., Any]], Callable[
     """`spec_options` without some of them, named by the argument that a command would get."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        own = list(
-            getattr(function, "__click_params__", ())
-        )  # where click keeps them; an own option may have such a name
+        # Where click keeps them. An option of the command's own may have such a name, and stays.
+        own = list(getattr(function, "__click_params__", ()))
         command = spec_options(function)
         known: list[click.Parameter] = command.__click_params__  # type: ignore[attr-defined]
         known[:] = [parameter for parameter in known if parameter in own or parameter.name not in left_out]

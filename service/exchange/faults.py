@@ -24,8 +24,7 @@ def fault(step: StepTrace, known: set[str]) -> str | None:
 
 
 def _faults(step: StepTrace, known: set[str]) -> Iterator[str]:
-    graphs = [t.graph for t in step.traces] + [s.graph for s in step.spreads] + [s.graph for s in step.scalars]
-    for graph in graphs:
+    for graph in step.graphs:
         if graph.fingerprint not in known:
             yield from (f"its graph {graph.fingerprint} {reason}" for reason in _of_graph(graph))
             known.add(graph.fingerprint)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from gradtrace.tracer.spreadtrace import ComponentSpread, ParameterSpread, Sprea
 from gradtrace.tracer.steptrace import BatchTrace, ComponentShare, DominantPath, ParameterTrace, RouteShare, StepTrace
 
 _FLOATS = ("flow", "peak", "mass")
+_T = TypeVar("_T")
 
 
 def step_of(row: Row, parts: Mapping[str, list[Row]], graphs: Mapping[str, Graph]) -> StepTrace:
@@ -74,8 +75,8 @@ def _trace(row: Row, pieces: _Pieces, graphs: Mapping[str, Graph]) -> BatchTrace
         traffic=np.array(row["traffic"], np.int64),
         dominant=np.array(row["dominant"], bool),
         parameters=parameters,
-        components=tuple(ComponentShare(**_values(r, "shares")) for r in pieces.take("shares", row)),
-        routes=tuple(RouteShare(**_values(r, "routes")) for r in pieces.take("routes", row)),
+        components=_made(ComponentShare, "shares", pieces, row),
+        routes=_made(RouteShare, "routes", pieces, row),
     )
 
 
@@ -93,12 +94,8 @@ def _spread(row: Row, pieces: _Pieces, graphs: Mapping[str, Graph]) -> SpreadTra
         graph=graphs[row["graph"]],
         loss=row["loss"],
         non_finite=row["non_finite"],
-        parameters=tuple(
-            ParameterSpread(**_values(r, "parameter_spreads")) for r in pieces.take("parameter_spreads", row)
-        ),
-        components=tuple(
-            ComponentSpread(**_values(r, "component_spreads")) for r in pieces.take("component_spreads", row)
-        ),
+        parameters=_made(ParameterSpread, "parameter_spreads", pieces, row),
+        components=_made(ComponentSpread, "component_spreads", pieces, row),
     )
 
 
@@ -113,6 +110,11 @@ def _scalars(row: Row, pointers: list[Row], graph: Graph) -> ScalarTrace:
         loss=row["loss"],
     )
     return ScalarTrace(row["batch"], graph, held)
+
+
+def _made(kind: Callable[..., _T], table: str, pieces: _Pieces, of: Row) -> tuple[_T, ...]:
+    """What the rows of a table say that belong to a trace or its sums."""
+    return tuple(kind(**_values(row, table)) for row in pieces.take(table, of))
 
 
 def _values(row: Row, table: str) -> dict[str, Any]:

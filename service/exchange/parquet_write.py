@@ -67,8 +67,7 @@ class ParquetFiles:
 
     def write(self, step: StepTrace) -> None:
         """Take a step."""
-        graphs = [t.graph for t in step.traces] + [t.graph for t in step.spreads] + [t.graph for t in step.scalars]
-        for graph in graphs:
+        for graph in step.graphs:
             if graph.fingerprint not in self._graphs:
                 self._graphs.add(graph.fingerprint)
                 for table, row in graph_rows(graph):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from neo4j import Driver, ManagedTransaction
 
@@ -108,21 +107,11 @@ def _faults(tx: ManagedTransaction, key: str) -> Iterator[tuple[int, str]]:
             yield abs(written - held), f"{held} {what} are there, {written} were written"
     if counts["non_finite"]:
         return
-    chain = tx.run(_CHAIN, key=key, close=_CLOSE).single(strict=True)
-    if chain["wrong"]:
-        batch, idx, gradient, arrived = chain["first"]
-        yield (
-            chain["wrong"],
-            f"Σ w·g is {_short(arrived)} at scalar {idx} ({batch}), whose gradient is {_short(gradient)}",
-        )
-    flows = tx.run(_FLOWS, key=key, close=_CLOSE).single(strict=True)
-    if flows["wrong"]:
-        batch, edge, flow, summed = flows["first"]
-        yield (
-            flows["wrong"],
-            f"the scalar edges of edge {edge} ({batch}) add up to {_short(summed)}, its flow is {_short(flow)}",
-        )
-
-
-def _short(value: Any) -> str:
-    return f"{value:.6g}"
+    for sums, words in (
+        (_CHAIN, "Σ w·g is {summed:.6g} at scalar {at} ({batch}), whose gradient is {kept:.6g}"),
+        (_FLOWS, "the scalar edges of edge {at} ({batch}) add up to {summed:.6g}, its flow is {kept:.6g}"),
+    ):
+        found = tx.run(sums, key=key, close=_CLOSE).single(strict=True)
+        if found["wrong"]:
+            batch, at, kept, summed = found["first"]
+            yield found["wrong"], words.format(batch=batch, at=at, kept=kept, summed=summed)

@@ -73,22 +73,26 @@ def read_run(driver: Driver, run: str, database: str | None = "neo4j") -> Stored
             "over the run still hold it, and these cannot be made anew elsewhere. Export runs before `gradtrace db prune`; "
             "a store as a whole is copied as docs/operations.md says."
         )
-    record = RunRecord(
-        id=held["id"],
-        workload=held["workload"],
-        experiment=held["experiment"],
-        parameters=json.loads(held["parameters"]),
-        modes=tuple(held["modes"]),
-    )
     measured = {k.removeprefix(_HELD_OUT): v for k, v in held.items() if k.startswith(_HELD_OUT)}
     return StoredRun(
-        record,
+        run_record(held),
         held["status"],
         held.get("reason"),
         dict(sorted(measured.items())),
         steps,
         _time(held, "started"),
         _time(held, "ended"),
+    )
+
+
+def run_record(held: Mapping[str, Any]) -> RunRecord:
+    """The record of a run from the properties of its node."""
+    return RunRecord(
+        id=held["id"],
+        workload=held["workload"],
+        experiment=held["experiment"],
+        parameters=json.loads(held["parameters"]),
+        modes=tuple(held["modes"]),
     )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 from neo4j import Driver
 
 from gradtrace.service.store.driver_errors import translated
+from gradtrace.service.store.read import run_record
 from gradtrace.tracer.steptrace import RunRecord
 
 _RUN = "MATCH (r:Run {id: $run}) RETURN properties(r) AS held"
@@ -39,8 +39,5 @@ def known_run(driver: Driver, run: str, database: str | None = "neo4j") -> Known
             return None
         rows = session.execute_read(lambda tx: [r.values() for r in tx.run(_STEPS, run=run, least=-(2**62))])
     held = found["held"]
-    record = RunRecord(
-        held["id"], held["workload"], held["experiment"], json.loads(held["parameters"]), tuple(held["modes"])
-    )
     steps = {step: (epoch, loss) for step, epoch, loss in rows}
-    return KnownRun(record, held["status"], held.get("holder") is not None, steps)
+    return KnownRun(run_record(held), held["status"], held.get("holder") is not None, steps)

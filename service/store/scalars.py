@@ -20,10 +20,10 @@ from neo4j import ManagedTransaction, Session
 from gradtrace.service.store.driver_errors import within_memory
 from gradtrace.service.store.keys import step_key, vertex_key
 from gradtrace.service.store.structure import MissingStructureError
-from gradtrace.tracer.scalargraph import ScalarTrace
+from gradtrace.tracer.scalargraph import GRAPH_BUDGET, ScalarTrace
 from gradtrace.tracer.steptrace import StepTrace
 
-MOST = 200_000
+MOST = GRAPH_BUDGET
 """Vertices and edges that one scalar graph in the store may have."""
 ROWS = 5_000
 """Nodes or relationships of one transaction, about."""

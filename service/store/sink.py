@@ -289,8 +289,10 @@ class Neo4jSink:
             raise SinkClosedError(f"The sink of {self._store.uri} was closed; make a new one to write more.")
 
     def _is_full(self) -> bool:
-        held = sum(weight for _, weight, _ in self._waiting)
-        return len(self._waiting) >= self._queue_steps or held >= _QUEUE_BYTES
+        return len(self._waiting) >= self._queue_steps or self._waiting_bytes() >= _QUEUE_BYTES
+
+    def _waiting_bytes(self) -> int:
+        return sum(weight for _, weight, _ in self._waiting)
 
     def _wait_for_room(self) -> None:
         """Wait until the queue has room or an error came up; say once that training waits."""
@@ -345,7 +347,7 @@ class Neo4jSink:
     def _batch_is_due(self) -> bool:
         if self._closed or self._urgent or self._is_full() or len(self._waiting) >= self._batch_steps:
             return True
-        return sum(weight for _, weight, _ in self._waiting) >= self._batch_bytes
+        return self._waiting_bytes() >= self._batch_bytes
 
     def _write(self, batch: list[StepTrace], fences: dict[str, int]) -> None:
         try:

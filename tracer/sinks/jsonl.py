@@ -169,7 +169,7 @@ class JsonlSink:
         self._opened()
         if (step.run, step.step) in self._steps:
             return
-        for graph in [*(t.graph for t in step.traces), *(s.graph for s in step.spreads)]:
+        for graph in step.graphs:
             if graph.fingerprint not in self._graphs:
                 self._append({"type": "graph", **graph_to_json(graph)})
                 self._graphs.add(graph.fingerprint)
