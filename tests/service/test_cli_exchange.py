@@ -10,6 +10,7 @@ from neo4j import Driver, GraphDatabase
 
 from gradtrace.service.local import ServerInfo
 from gradtrace.service.store import Neo4jSink
+from gradtrace.tracer.steptrace import StepTrace
 from tests.service.cli import environment, gradtrace, ok, refused
 from tests.service.store.dump import empty
 from tests.service.store.readback import address, assert_whole
@@ -35,7 +36,7 @@ def test_runs_go_out_and_come_in(clean_store: ServerInfo, tmp_path: Path) -> Non
         _comes_in(driver, steps, env, tmp_path)
 
 
-def _comes_in(driver: Driver, steps: list, env: dict[str, str], folder: Path) -> None:  # type: ignore[type-arg]
+def _comes_in(driver: Driver, steps: list[StepTrace], env: dict[str, str], folder: Path) -> None:
     empty(driver)
     done = gradtrace("db", "import", "r-1", "--format", "json", env=env, cwd=folder)
     assert json.loads(ok(done)) == [{"run": "r-1", "steps": 3, "new": 3, "status": "FINISHED"}]
