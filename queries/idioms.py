@@ -80,11 +80,12 @@ ORDER BY epoch, share DESC""",
     ),
     Idiom(
         "the path of a parameter over a run",
-        "FOLLOWS counts paths over the run; VISITS has the operators of one in order.",
-        """MATCH (:Run {id: $run})-[f:FOLLOWS {parameter: $parameter}]->(p:Path)
-WITH f, p ORDER BY f.steps DESC LIMIT 3
+        "FOLLOWS counts paths over the run; Path.vertices has the operators of one in order, by their idx in the graph.",
+        """MATCH (:Run {id: $run})-[f:FOLLOWS {parameter: $parameter}]->(p:Path)-[:ON]->(g:Graph)
+WITH f, p, g ORDER BY f.steps DESC LIMIT 3
+CALL (g) { MATCH (g)-[:HAS]->(v:Vertex) WITH v ORDER BY v.idx RETURN collect(v.name) AS names }
 RETURN f.mode AS mode, f.batch AS batch, f.steps AS steps, f.first AS first, f.last AS last,
-       COLLECT { MATCH (p)-[x:VISITS]->(v) RETURN v.name ORDER BY x.pos } AS operators
+       [idx IN p.vertices | names[idx]] AS operators
 ORDER BY steps DESC""",
         {"run": _RUN, "parameter": _PARAMETER},
     ),

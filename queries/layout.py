@@ -330,7 +330,7 @@ RELATIONSHIPS: tuple[Part, ...] = (
         entropy="likewise",
     ),
     _link("TAKES", "(:Path)-[:TAKES]->(:Route)", "The components that the path crosses."),
-    _link("VISITS", "(:Path)-[:VISITS]->(:Vertex)", "An operator of the path.", pos="its place on it, from 0"),
+    _link("VISITS", "(:Path)-[:VISITS]->(:Vertex)", "An operator of the path; `vertices` of the path has their order."),
     _link("CROSSES", "(:Route)-[:CROSSES]->(:Component)", "A component of the route, or one that contains it."),
     _link(
         "FOLLOWS",

@@ -54,11 +54,15 @@ WHERE g IN graphs
 OPTIONAL MATCH (t)-[d:DOMINANT {parameter: $parameter}]->(p:Path)
 WITH p, collect({step: s.step, epoch: s.epoch, d: d}) AS steps
 OPTIONAL MATCH (p)-[:TAKES]->(r:Route)
-CALL (p) {
-  OPTIONAL MATCH (p)-[visit:VISITS]->(v:Vertex)
-  WITH v ORDER BY visit.pos
-  RETURN collect(v.name) AS operators
+OPTIONAL MATCH (p)-[:ON]->(g:Graph)
+WITH g, collect({p: p, r: r, steps: steps}) AS paths
+CALL (g) {
+  OPTIONAL MATCH (g)-[:HAS]->(v:Vertex)
+  WITH v ORDER BY v.idx
+  RETURN collect(v.name) AS names
 }
+UNWIND paths AS x
+WITH x.p AS p, x.r AS r, x.steps AS steps, [idx IN coalesce(x.p.vertices, []) | names[idx]] AS operators
 UNWIND steps AS here
 WITH here, p, r, operators ORDER BY here.step
 WITH collect({step: here.step, epoch: here.epoch, d: here.d, path: p.hash, route: r.text, operators: operators}) AS rows
@@ -74,10 +78,14 @@ ORDER BY step
 // === subgraph ===
 MATCH (:Run {id: $run})-[f:FOLLOWS {mode: $mode, batch: $batch, parameter: $parameter}]->(p:Path)
 WITH p ORDER BY f.steps DESC, p.hash LIMIT 20
-MATCH (p)-[:ON]->(:Graph)-[:HAS]->(start:Parameter {name: $parameter})
-MATCH (p)-[visit:VISITS]->(v:Vertex)
-WITH p, start, v ORDER BY visit.pos
-WITH p, start, collect(v) AS line
+MATCH (p)-[:ON]->(g:Graph)
+CALL (g) {
+  MATCH (g)-[:HAS]->(v:Vertex)
+  WITH v ORDER BY v.idx
+  RETURN collect(v) AS vertices
+}
+UNWIND [v IN vertices WHERE v.kind = 'parameter' AND v.name = $parameter] AS start
+WITH start, [idx IN p.vertices | vertices[idx]] AS line
 UNWIND range(0, size(line) - 1) AS i
 WITH CASE WHEN i = 0 THEN start ELSE line[i - 1] END AS a, line[i] AS b
 MATCH (a)-[e:EDGE]->(b)

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 
 from neo4j import ManagedTransaction
 
+from gradtrace.service.store.plans import run_planned
+
 _ADD_UP = """
 CALL (run, epoch, mode, batch) {
   MATCH ()-[e:EPOCH_SHARE]->(c:Component)
@@ -51,7 +53,7 @@ def arrange_shares(tx: ManagedTransaction, epochs: Iterable[Epoch]) -> None:
     The arrays run by component path, in order: `components`, and of each its share, foreign share, and forks won and
     contested. The graphs of one epoch carry the same arrays, which count all of them.
     """
-    tx.run(_ARRANGE, rows=[list(key) for key in sorted(set(epochs))]).consume()
+    run_planned(tx, _ARRANGE, rows=[list(key) for key in sorted(set(epochs))]).consume()
 
 
 def epochs_astray(tx: ManagedTransaction, run: str) -> list[Epoch]:

@@ -19,6 +19,7 @@ from neo4j import Driver, ManagedTransaction
 from gradtrace.service.store.driver_errors import translated
 from gradtrace.service.store.epoch_shares import arrange_shares
 from gradtrace.service.store.keys import digest, epoch_key
+from gradtrace.service.store.plans import run_planned
 from gradtrace.service.store.totals import EPOCH_ARRAYS, SHARE_SUMS, EpochTotal, Totals, totals_of
 from gradtrace.tracer.errors import StoreError, StoreIntegrityError
 from gradtrace.tracer.steptrace import StepTrace
@@ -33,7 +34,7 @@ SET run.steps = coalesce(run.steps, 0) + r[1], run.updated = datetime(),
 """
 _ADD_FOLLOWS = """
 UNWIND $rows AS r
-MATCH ()-[f:FOLLOWS {key: r[0]}]->()
+MATCH ()-[f:FOLLOWS {key: r[0]}]->() USING INDEX f:FOLLOWS(key)
 SET f.steps = f.steps + r[6], f.mass = f.mass + r[7],
     f.first = CASE WHEN f.first <= r[8] THEN f.first ELSE r[8] END,
     f.last = CASE WHEN f.last >= r[9] THEN f.last ELSE r[9] END
@@ -47,7 +48,7 @@ CREATE (run)-[:FOLLOWS {key: r[0], mode: r[2], batch: r[3], parameter: r[4], ste
 """
 _ADD_ROUTES = """
 UNWIND $rows AS r
-MATCH ()-[t:TOOK {key: r[0]}]->()
+MATCH ()-[t:TOOK {key: r[0]}]->() USING INDEX t:TOOK(key)
 SET t.steps = t.steps + r[7], t.traffic = t.traffic + r[8], t.mass = t.mass + r[9],
     t.rank = CASE WHEN t.rank <= r[10] THEN t.rank ELSE r[10] END,
     t.first = CASE WHEN t.first <= r[11] THEN t.first ELSE r[11] END,
@@ -56,14 +57,16 @@ RETURN r[0]
 """
 _CREATE_ROUTES = """
 UNWIND $rows AS r
-MATCH (run:Run {id: r[1]}) MATCH (n:Route {hash: r[6]})
+WITH r[1] AS id, r[6] AS hash, collect(r) AS part
+MATCH (run:Run {id: id}) MATCH (n:Route {hash: hash})
+UNWIND part AS r
 CREATE (run)-[:TOOK {key: r[0], run: r[1], mode: r[2], batch: r[3], epoch: r[4], parameter: r[5], steps: r[7],
                      traffic: r[8], mass: r[9], rank: r[10], first: r[11], last: r[12]}]->(n)
 """
 _SUMS = 9
 _ADD_SHARES = f"""
 UNWIND $rows AS r
-MATCH ()-[e:EPOCH_SHARE {{key: r[0]}}]->()
+MATCH ()-[e:EPOCH_SHARE {{key: r[0]}}]->() USING INDEX e:EPOCH_SHARE(key)
 SET e.share = (e.share * e.steps + r[7]) / (e.steps + r[6]), e.visits = (e.visits * e.steps + r[8]) / (e.steps + r[6]),
     e.steps = e.steps + r[6], {", ".join(f"e.{name} = e.{name} + r[{n}]" for n, name in enumerate(SHARE_SUMS, _SUMS))}
 RETURN r[0]
@@ -200,7 +203,7 @@ def _add(tx: ManagedTransaction, totals: Totals) -> int:
         for key, t in sorted(totals.shares.items(), key=lambda item: item[0])
     ]
     runs = [[run, len(steps), min(steps), max(steps)] for run, steps in sorted(totals.steps.items())]
-    tx.run(_RUN_STEPS, rows=runs).consume()
+    run_planned(tx, _RUN_STEPS, rows=runs).consume()
     created = _upsert(tx, "paths followed", follows, _ADD_FOLLOWS, _CREATE_FOLLOWS)
     created += _upsert(tx, "routes taken", routes, _ADD_ROUTES, _CREATE_ROUTES)
     created += _upsert(tx, "shares of an epoch", shares, _ADD_SHARES, _CREATE_SHARES)
@@ -210,22 +213,22 @@ def _add(tx: ManagedTransaction, totals: Totals) -> int:
 
 
 def _upsert(tx: ManagedTransaction, what: str, rows: list[list[Any]], add: str, create: str) -> int:
-    there = {record[0] for record in tx.run(add, rows=rows)}
+    there = {record[0] for record in run_planned(tx, add, rows=rows)}
     new = [row for row in rows if row[0] not in there]
     if new:
-        made = tx.run(create, rows=new).consume().counters.relationships_created
+        made = run_planned(tx, create, rows=new).consume().counters.relationships_created
         _expect(what, made, len(new))
     return len(new)
 
 
 def _add_epochs(tx: ManagedTransaction, totals: Totals) -> int:
     keys = {epoch_key(*key): key for key in sorted(totals.epochs)}
-    held = {record["key"]: record["held"] for record in tx.run(_READ_EPOCHS, keys=list(keys))}
+    held = {record["key"]: record["held"] for record in run_planned(tx, _READ_EPOCHS, keys=list(keys))}
     rows = [_epoch(name, key, totals.epochs[key], held.get(name)) for name, key in keys.items()]
-    tx.run(_WRITE_EPOCHS, rows=[row for row in rows if row["key"] in held]).consume()
+    run_planned(tx, _WRITE_EPOCHS, rows=[row for row in rows if row["key"] in held]).consume()
     new = [row for row in rows if row["key"] not in held]
     if new:
-        counters = tx.run(_CREATE_EPOCHS, rows=new).consume().counters
+        counters = run_planned(tx, _CREATE_EPOCHS, rows=new).consume().counters
         _expect("epochs", counters.nodes_created + counters.relationships_created, 3 * len(new))
     return 3 * len(new)
 

@@ -15,6 +15,7 @@ from typing import Any
 from neo4j import ManagedTransaction
 
 from gradtrace.service.store.keys import step_key
+from gradtrace.service.store.plans import run_planned
 from gradtrace.service.store.rollups import update_rollups
 from gradtrace.service.store.rows import StepRows, step_rows
 from gradtrace.service.store.scalars import Draft, link_drafts
@@ -148,7 +149,7 @@ def write_steps(
     for step in sorted(steps, key=lambda s: (s.run, s.step)):
         by_key.setdefault(step_key(step.run, step.step), step)
     _lock(tx, sorted({s.run for s in steps}), fences or {})
-    there = {record["key"] for record in tx.run(_THERE, keys=list(by_key))}
+    there = {record["key"] for record in run_planned(tx, _THERE, keys=list(by_key))}
     fresh = [step for key, step in by_key.items() if key not in there]
     if not fresh:
         return Written(0, 0)
@@ -158,7 +159,9 @@ def write_steps(
 
 
 def _lock(tx: ManagedTransaction, runs: list[str], fences: Mapping[str, int]) -> None:
-    _compare({r["id"]: r["fence"] for r in tx.run(_LOCK_RUNS, runs=runs, token=secrets.token_hex(8))}, runs, fences)
+    _compare(
+        {r["id"]: r["fence"] for r in run_planned(tx, _LOCK_RUNS, runs=runs, token=secrets.token_hex(8))}, runs, fences
+    )
 
 
 def check_fences(tx: ManagedTransaction, runs: list[str], fences: Mapping[str, int]) -> None:
@@ -206,7 +209,7 @@ def _create(tx: ManagedTransaction, rows: StepRows) -> int:
         if part:
             plan.append((what, len(part), statement, {"targets": targets.all, "sources": sources, "rows": part}))
     for what, expected, statement, parameters in plan:
-        counters = tx.run(statement, **parameters).consume().counters
+        counters = run_planned(tx, statement, **parameters).consume().counters
         made = counters.nodes_created + counters.relationships_created
         if made != expected:
             _diagnose(tx, rows, f"Writing {what} created {made} nodes and relationships instead of {expected}")

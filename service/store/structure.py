@@ -1,8 +1,9 @@
 """What steps and runs share: architectures, graphs, routes and paths, each written once by whoever needs it first.
 
 Every function runs inside a managed transaction, may be repeated, and sorts keys before it locks, so that writers wait
-for each other instead of locking each other out. A node's writer is the one whose MERGE created it; it adds what
-belongs to the node in the same transaction, so that a node that is seen is whole.
+for each other instead of locking each other out. Who creates a node adds what belongs to it in the same transaction, so
+that a node that is seen is whole. Of writers that create one path or route at once, all but the first to commit are
+refused by its constraint (`ConstraintError`) and try again; graphs, which take longer, are claimed by a MERGE.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 from neo4j import ManagedTransaction
 
 from gradtrace.service.store.keys import OTHER_ROUTE, component_key, crossed, path_hash, route_hash, vertex_key
+from gradtrace.service.store.plans import run_planned
 from gradtrace.service.store.routes import route_of
 from gradtrace.service.store.rows import Keys
 from gradtrace.tracer.errors import StoreIntegrityError
@@ -68,17 +70,16 @@ UNWIND $rows AS r
 WITH vs[r[1]] AS a, vs[r[2]] AS b, r
 CREATE (a)-[:EDGE {idx: r[0], slot: r[3]}]->(b)
 """
-_MERGE_ROUTES = """
+_ROUTES_THERE = """
 UNWIND range(0, size($rows) - 1) AS i
 WITH i, $rows[i] AS r
-MERGE (n:Route {hash: r[0]}) ON CREATE SET n.components = r[1], n.text = r[2], n.token = $token
-WITH i, r, n, coalesce(n.token, '') = $token AS mine
+MATCH (n:Route {hash: r[0]})
 SET n.lock = $token
-REMOVE n.lock, n.token
-WITH i, r, n, mine
-WHERE mine OR r[3] IS NULL OR NOT EXISTS { (n)-[:CROSSES]->(:Component {key: r[3]}) }
-RETURN i
+REMOVE n.lock
+WITH i, r, n
+RETURN [i, r[1] IS NULL OR EXISTS { (n)-[:CROSSES]->(:Component {key: r[1]}) }] AS found
 """
+_CREATE_ROUTES = "UNWIND $rows AS r CREATE (:Route {hash: r[0], components: r[1], text: r[2]})"
 _CROSS_ROUTES = """
 UNWIND range(0, size($components) - 1) AS i MATCH (c:Component {key: $components[i]})
 WITH c ORDER BY i WITH collect(c) AS cs WHERE size(cs) = size($components)
@@ -88,28 +89,17 @@ UNWIND r[1] AS place
 WITH n, cs[place] AS c
 CREATE (n)-[:CROSSES]->(c)
 """
-_MERGE_PATHS = """
-UNWIND $rows AS r
-MERGE (p:Path {hash: r[0]}) ON CREATE SET p.vertices = r[1], p.token = $token
-WITH p, coalesce(p.token, '') = $token AS mine
-REMOVE p.token
-WITH p WHERE mine
-RETURN p.hash
-"""
-_PLACE_PATHS = """
-MATCH (g:Graph {fingerprint: $fingerprint})
-UNWIND $rows AS r
-MATCH (p:Path {hash: r[0]}) MATCH (n:Route {hash: r[1]})
-CREATE (p)-[:ON]->(g) CREATE (p)-[:TAKES]->(n)
-"""
-_VISIT = """
+_PATHS_THERE = "UNWIND $keys AS key MATCH (p:Path {hash: key}) RETURN p.hash"
+_CREATE_PATHS = """
 MATCH (g:Graph {fingerprint: $fingerprint})-[:HAS]->(v:Vertex)
-WITH v ORDER BY v.idx WITH collect(v) AS vs
+WITH g, v ORDER BY v.idx WITH g, collect(v) AS vs
 UNWIND $rows AS r
-MATCH (p:Path {hash: r[0]})
-UNWIND range(0, size(r[1]) - 1) AS pos
-WITH p, pos, vs[r[1][pos]] AS v
-CREATE (p)-[:VISITS {pos: pos}]->(v)
+MATCH (n:Route {hash: r[2]})
+CREATE (p:Path {hash: r[0], vertices: r[1]})-[:ON]->(g) CREATE (p)-[:TAKES]->(n)
+WITH p, vs, r
+UNWIND r[1] AS idx
+WITH p, vs[idx] AS v
+CREATE (p)-[:VISITS]->(v)
 """
 
 
@@ -196,7 +186,7 @@ def write_structure(tx: ManagedTransaction, need: Structure) -> int:
     if need.routes:
         _routes(writer, need, token)
     if need.paths:
-        _paths(writer, need, token)
+        _paths(writer, need)
     return writer.created
 
 
@@ -209,14 +199,14 @@ class _Writer:
 
     def claim(self, statement: str, **parameters: Any) -> bool:
         """Whether a MERGE of one node created it."""
-        result = self._tx.run(statement, **parameters)
+        result = run_planned(self._tx, statement, **parameters)
         mine = result.single(strict=True)[0]
         self.created += result.consume().counters.nodes_created
         return bool(mine)
 
     def create(self, what: str, expected: int | None, statement: str, **parameters: Any) -> list[Any]:
         """Run a statement; compare the number of nodes and relationships that it created with `expected`."""
-        result = self._tx.run(statement, **parameters)
+        result = run_planned(self._tx, statement, **parameters)
         values = [record[0] for record in result]
         counters = result.consume().counters
         made = counters.nodes_created + counters.relationships_created
@@ -264,30 +254,28 @@ def _graph(writer: _Writer, graph: Graph, token: str) -> None:
 def _routes(writer: _Writer, need: Structure, token: str) -> None:
     """Routes are shared by architectures: the crossings of one are there if the first of its components is crossed."""
     wanted = sorted(need.routes)
-    targets, rows = [], []
-    for key, architecture in wanted:
-        route = need.routes[key, architecture]
-        found = sorted(component_key(architecture, c) for c in crossed(route or ()))
-        targets.append(found)
-        text = OTHER_ROUTE if route is None else route_text(route)
-        rows.append([key, list(route or ()), text, found[0] if found else None])
-    mine = writer.create("routes", None, _MERGE_ROUTES, rows=rows, token=token)
+    targets = [sorted(component_key(a, c) for c in crossed(need.routes[key, a] or ())) for key, a in wanted]
+    rows = [[key, found[0] if found else None] for (key, _), found in zip(wanted, targets, strict=True)]
+    there = dict(writer.create("a look for routes", 0, _ROUTES_THERE, rows=rows, token=token))
+    new = {key: need.routes[key, a] for i, (key, a) in enumerate(wanted) if i not in there}
+    if new:
+        made = [[k, list(r or ()), OTHER_ROUTE if r is None else route_text(r)] for k, r in new.items()]
+        writer.create("routes", len(made), _CREATE_ROUTES, rows=made)
     components = Keys()
-    new = [[wanted[i][0], [components(c) for c in targets[i]]] for i in sorted(mine)]
-    expected = sum(len(parts) for _, parts in new)
+    cross = [[wanted[i][0], [components(c) for c in found]] for i, found in enumerate(targets) if not there.get(i)]
+    expected = sum(len(parts) for _, parts in cross)
     if expected:
         names = components.all
-        writer.create("the components of routes", expected, _CROSS_ROUTES, rows=new, components=names)
+        writer.create("the components of routes", expected, _CROSS_ROUTES, rows=cross, components=names)
 
 
-def _paths(writer: _Writer, need: Structure, token: str) -> None:
-    rows = [[key, list(need.paths[key][1])] for key in sorted(need.paths)]
-    mine = writer.create("paths", None, _MERGE_PATHS, rows=rows, token=token)
-    by_graph: dict[str, list[str]] = {}
-    for key in sorted(mine):
-        by_graph.setdefault(need.paths[key][0], []).append(key)
-    for fingerprint, keys in sorted(by_graph.items()):
-        placed = [[key, need.paths[key][2]] for key in keys]
-        writer.create("paths", 2 * len(placed), _PLACE_PATHS, fingerprint=fingerprint, rows=placed)
-        visits = [[key, list(need.paths[key][1])] for key in keys]
-        writer.create("visits", sum(len(v) for _, v in visits), _VISIT, fingerprint=fingerprint, rows=visits)
+def _paths(writer: _Writer, need: Structure) -> None:
+    """Paths that are there are whole; of writers that create one at once, all but the first are refused and try again."""
+    there = set(writer.create("a look for paths", 0, _PATHS_THERE, keys=sorted(need.paths)))
+    by_graph: dict[str, list[list[Any]]] = {}
+    for key in sorted(need.paths.keys() - there):
+        fingerprint, vertices, route = need.paths[key]
+        by_graph.setdefault(fingerprint, []).append([key, list(vertices), route])
+    for fingerprint, rows in sorted(by_graph.items()):
+        expected = sum(3 + len(vertices) for _, vertices, _ in rows)
+        writer.create("paths", expected, _CREATE_PATHS, fingerprint=fingerprint, rows=rows)

@@ -19,7 +19,8 @@ from gradtrace.service.store.structure import Known, MissingStructureError, Stru
 from gradtrace.tracer.errors import StoreIntegrityError, StoreUnreachableError, UnknownGraphError
 from gradtrace.tracer.steptrace import RunRecord, StepTrace
 
-_RACES = 5
+_RACES = 32
+"""How often writers that create one shared node at once try again; each try means that another one has committed."""
 
 
 class BatchWriter:

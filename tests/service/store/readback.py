@@ -273,8 +273,8 @@ def _spreads(driver: Driver, key: str, traces: list[BatchTrace]) -> list[SpreadT
 
 
 def _path(driver: Driver, d: dict[str, Any], p: dict[str, Any]) -> DominantPath:
-    visits = ask(driver, "MATCH (:Path {hash: $h})-[x:VISITS]->(v) RETURN v.idx ORDER BY x.pos", h=p["hash"])
-    assert visits == p["vertices"]
+    visits = ask(driver, "MATCH (:Path {hash: $h})-[:VISITS]->(v) RETURN v.idx ORDER BY v.idx", h=p["hash"])
+    assert visits == sorted(p["vertices"])
     return DominantPath(
         vertices=tuple(p["vertices"]),
         **{name: tuple(d.get(name, ())) for name in ("index", "weight", "gradient")},
