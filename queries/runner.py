@@ -15,6 +15,7 @@ from neo4j.exceptions import AuthError, ConfigurationError, DriverError, Neo4jEr
 
 from gradtrace.queries.answer import Answer, Subgraph
 from gradtrace.queries.gate import check_plan, check_text
+from gradtrace.queries.known import IS_THERE
 from gradtrace.queries.messages import translated, unreachable
 from gradtrace.queries.model import Parameter, Question, did_you_mean
 from gradtrace.queries.plan import EXPLAINED, PROFILED, plan_rows, scans
@@ -255,6 +256,8 @@ class Library:
                 return
             if parameter.complete_from is None or value == parameter.default or given.get(parameter.name) is None:
                 continue
+            if self._is_there(parameter.complete_from.column, value, asked.get("experiment")):
+                continue
             known = self.complete(question.name, parameter.name, **{**asked, "most": _MOST})
             if known and str(value) not in known:
                 near = did_you_mean(str(value), known)
@@ -262,6 +265,19 @@ class Library:
                     near = f"; the nearest is {min(known, key=lambda k: abs(int(k) - value))}."
                 yield f"There is no {parameter.name} {value!r} there{near}"
                 return
+
+    def _is_there(self, column: str, value: object, experiment: object) -> bool:
+        """Whether a key says that the value is stored; False also where there is no such key."""
+        statement = IS_THERE.get(column)
+        if statement is None:
+            return False
+
+        def read() -> bool:
+            with self._session(READ_ACCESS) as session:
+                found = session.run(_query(statement, self._timeout), value=value, experiment=experiment)
+                return found.single() is not None
+
+        return self._within(read, self._timeout)
 
     def _collect(
         self, text: str, params: dict[str, Any], access: str, timeout: float, limit: int, *, hints: bool = False

@@ -230,3 +230,17 @@ def test_completion(library: Library) -> None:
     assert library.complete("component-over-time", "component", "emb", run="plain") == ["embed"]
     assert library.complete("parameter-path", "changes_only", "t") == ["true"]
     assert library.complete("runs", "limit") == library.complete("runs", "nope") == []
+
+
+def test_a_key_says_what_a_look_up_lists(library: Library) -> None:
+    listed = {
+        column: [row[column] for row in library.run(name).rows]
+        for column, name in (("run", "run-ids"), ("experiment", "experiment-names"), ("workload", "workload-names"))
+    }
+    for column, values in listed.items():
+        assert values
+        assert all(library._is_there(column, value, None) for value in values)
+        assert not library._is_there(column, values[0] + "x", None)
+    for experiment in listed["experiment"]:
+        within = {row["workload"] for row in library.run("workload-names", experiment=experiment).rows}
+        assert within == {w for w in listed["workload"] if library._is_there("workload", w, experiment)}
