@@ -45,8 +45,8 @@ CALL (g) {
   RETURN a.component AS source, b.component AS target, collect(e.idx) AS edges
 }
 UNWIND steps AS x
-WITH x, source, target, size(edges) AS edges, reduce(sum = 0.0, i IN edges | sum + x.mass[i]) AS mass,
-     reduce(sum = 0, i IN edges | sum + x.traffic[i]) AS traffic
-RETURN x.step AS step, x.epoch AS epoch, source, target,
-       CASE WHEN x.total > 0 THEN mass / x.total ELSE 0.0 END AS share, mass, traffic, edges
+WITH x.step AS step, x.epoch AS epoch, x.total AS total, x.mass AS masses, x.traffic AS counts, source, target, edges
+WITH step, epoch, source, target, size(edges) AS edges, total, reduce(sum = 0.0, i IN edges | sum + masses[i]) AS mass,
+     reduce(sum = 0, i IN edges | sum + counts[i]) AS traffic
+RETURN step, epoch, source, target, CASE WHEN total > 0 THEN mass / total ELSE 0.0 END AS share, mass, traffic, edges
 ORDER BY step, coalesce(source, ''), coalesce(target, '')

@@ -32,9 +32,13 @@
 // traffic = 90112
 // mass = 12.7
 // flow = 31.9
+MATCH (k:Component {path: $component})
+// One component of each architecture, found first: a trace then tells its row without reading the others' ends.
+WITH collect(k) AS named
 MATCH (s:Step)
 WHERE s.run = $run AND s.step >= 0
-MATCH (s)-[:HAS_TRACE]->(t:Trace {mode: $mode, batch: $batch})-[c:CARRIES]->(:Component {path: $component})
+MATCH (s)-[:HAS_TRACE]->(t:Trace {mode: $mode, batch: $batch})-[c:CARRIES]->(k)
+WHERE k IN named
 RETURN s.step AS step, s.epoch AS epoch, t.loss AS loss, c.share AS share,
        CASE WHEN c.mass > 0 THEN c.foreign / c.mass * c.share ELSE 0.0 END AS foreign_share,
        CASE WHEN c.contested > 0 THEN toFloat(c.won) / c.contested END AS win_rate,
