@@ -348,7 +348,6 @@ RELATIONSHIPS: tuple[Part, ...] = (
         "TOOK",
         "(:Run)-[:TOOK]->(:Route)",
         "Over an epoch: how much took the route, at the steps at which it was among those kept.",
-        key="unique",
         run="id of the run",
         **_HEAD,
         epoch="number of the pass over the data",

@@ -41,27 +41,35 @@ SET f.steps = f.steps + r[6], f.mass = f.mass + r[7],
 RETURN r[0]
 """
 _CREATE_FOLLOWS = """
-UNWIND $rows AS r
-MATCH (run:Run {id: r[1]}) MATCH (p:Path {hash: r[5]})
+UNWIND $rows AS part
+MATCH (run:Run {id: part[0]})
+UNWIND part[1] AS r
+MATCH (p:Path {hash: r[5]})
 CREATE (run)-[:FOLLOWS {key: r[0], mode: r[2], batch: r[3], parameter: r[4], steps: r[6], mass: r[7], first: r[8],
                         last: r[9]}]->(p)
 """
+# No key of their own: a parameter takes few routes in an epoch, and the index by which questions find these finds them here.
 _ADD_ROUTES = """
-UNWIND $rows AS r
-MATCH ()-[t:TOOK {key: r[0]}]->() USING INDEX t:TOOK(key)
-SET t.steps = t.steps + r[7], t.traffic = t.traffic + r[8], t.mass = t.mass + r[9],
-    t.rank = CASE WHEN t.rank <= r[10] THEN t.rank ELSE r[10] END,
-    t.first = CASE WHEN t.first <= r[11] THEN t.first ELSE r[11] END,
-    t.last = CASE WHEN t.last >= r[12] THEN t.last ELSE r[12] END
+UNWIND $groups AS g
+MATCH ()-[t:TOOK]->(n) USING INDEX t:TOOK(run, epoch, parameter, mode, batch)
+WHERE t.run = g[0] AND t.epoch = g[1] AND t.parameter = g[2] AND t.mode = g[3] AND t.batch = g[4]
+WITH t, g[5][n.hash] AS r
+WHERE r IS NOT NULL
+WITH r, collect(t)[0] AS t
+SET t.steps = t.steps + r[1], t.traffic = t.traffic + r[2], t.mass = t.mass + r[3],
+    t.rank = CASE WHEN t.rank <= r[4] THEN t.rank ELSE r[4] END,
+    t.first = CASE WHEN t.first <= r[5] THEN t.first ELSE r[5] END,
+    t.last = CASE WHEN t.last >= r[6] THEN t.last ELSE r[6] END
 RETURN r[0]
 """
 _CREATE_ROUTES = """
-UNWIND $rows AS r
-WITH r[1] AS id, r[6] AS hash, collect(r) AS part
-MATCH (run:Run {id: id}) MATCH (n:Route {hash: hash})
-UNWIND part AS r
-CREATE (run)-[:TOOK {key: r[0], run: r[1], mode: r[2], batch: r[3], epoch: r[4], parameter: r[5], steps: r[7],
-                     traffic: r[8], mass: r[9], rank: r[10], first: r[11], last: r[12]}]->(n)
+UNWIND $rows AS taken
+MATCH (run:Run {id: taken[0]})
+UNWIND taken[1] AS part
+MATCH (n:Route {hash: part[0]})
+UNWIND part[1] AS r
+CREATE (run)-[:TOOK {run: taken[0], mode: r[0], batch: r[1], epoch: r[2], parameter: r[3], steps: r[4], traffic: r[5],
+                     mass: r[6], rank: r[7], first: r[8], last: r[9]}]->(n)
 """
 _SUMS = 9
 _ADD_SHARES = f"""
@@ -72,8 +80,10 @@ SET e.share = (e.share * e.steps + r[7]) / (e.steps + r[6]), e.visits = (e.visit
 RETURN r[0]
 """
 _CREATE_SHARES = f"""
-UNWIND $rows AS r
-MATCH (run:Run {{id: r[1]}}) MATCH (c:Component {{key: r[5]}})
+UNWIND $rows AS part
+MATCH (run:Run {{id: part[0]}})
+UNWIND part[1] AS r
+MATCH (c:Component {{key: r[5]}})
 CREATE (run)-[:EPOCH_SHARE {{key: r[0], run: r[1], mode: r[2], batch: r[3], epoch: r[4], steps: r[6],
     share: r[7] / r[6], visits: r[8] / r[6], {", ".join(f"{name}: r[{n}]" for n, name in enumerate(SHARE_SUMS, _SUMS))}}}]->(c)
 """
@@ -195,7 +205,7 @@ def _add(tx: ManagedTransaction, totals: Totals) -> int:
         for key, t in sorted(totals.paths.items(), key=lambda item: item[0])
     ]
     routes = [
-        [digest(*key), *key, t.steps, t.traffic, t.mass, t.rank, t.first, t.last]
+        [*key, t.steps, t.traffic, t.mass, t.rank, t.first, t.last]
         for key, t in sorted(totals.routes.items(), key=lambda item: item[0])
     ]
     shares = [
@@ -205,7 +215,7 @@ def _add(tx: ManagedTransaction, totals: Totals) -> int:
     runs = [[run, len(steps), min(steps), max(steps)] for run, steps in sorted(totals.steps.items())]
     run_planned(tx, _RUN_STEPS, rows=runs).consume()
     created = _upsert(tx, "paths followed", follows, _ADD_FOLLOWS, _CREATE_FOLLOWS)
-    created += _upsert(tx, "routes taken", routes, _ADD_ROUTES, _CREATE_ROUTES)
+    created += _upsert_routes(tx, routes)
     created += _upsert(tx, "shares of an epoch", shares, _ADD_SHARES, _CREATE_SHARES)
     created += _add_epochs(tx, totals)
     arrange_shares(tx, ((run, epoch, mode, batch) for run, epoch, mode, batch, _ in totals.epochs))
@@ -214,11 +224,32 @@ def _add(tx: ManagedTransaction, totals: Totals) -> int:
 
 def _upsert(tx: ManagedTransaction, what: str, rows: list[list[Any]], add: str, create: str) -> int:
     there = {record[0] for record in run_planned(tx, add, rows=rows)}
-    new = [row for row in rows if row[0] not in there]
-    if new:
-        made = run_planned(tx, create, rows=new).consume().counters.relationships_created
-        _expect(what, made, len(new))
-    return len(new)
+    new: dict[str, list[list[Any]]] = {}
+    for row in rows:
+        if row[0] not in there:
+            new.setdefault(row[1], []).append(row)
+    return _create(tx, what, create, [list(part) for part in new.items()], len(rows) - len(there))
+
+
+def _upsert_routes(tx: ManagedTransaction, rows: list[list[Any]]) -> int:
+    groups: dict[tuple[Any, ...], dict[str, list[Any]]] = {}
+    for at, (run, mode, batch, epoch, parameter, route, *sums) in enumerate(rows):
+        groups.setdefault((run, epoch, parameter, mode, batch), {})[route] = [at, *sums]
+    found = run_planned(tx, _ADD_ROUTES, groups=[[*group, part] for group, part in groups.items()])
+    there = {record[0] for record in found}
+    taken: dict[str, dict[str, list[list[Any]]]] = {}
+    for at, (run, mode, batch, epoch, parameter, route, *sums) in enumerate(rows):
+        if at not in there:
+            taken.setdefault(run, {}).setdefault(route, []).append([mode, batch, epoch, parameter, *sums])
+    new = [[run, [list(part) for part in by_route.items()]] for run, by_route in taken.items()]
+    return _create(tx, "routes taken", _CREATE_ROUTES, new, len(rows) - len(there))
+
+
+def _create(tx: ManagedTransaction, what: str, statement: str, rows: list[list[Any]], expected: int) -> int:
+    if rows:
+        made = run_planned(tx, statement, rows=rows).consume().counters.relationships_created
+        _expect(what, made, expected)
+    return expected
 
 
 def _add_epochs(tx: ManagedTransaction, totals: Totals) -> int:
