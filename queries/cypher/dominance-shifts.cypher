@@ -47,14 +47,17 @@ WITH r, epoch, loss, names, shares,
           ELSE [i IN range(0, size(names) - 1) | CASE WHEN wholes[i] > 0 THEN toFloat(parts[i]) / wholes[i] END]
      END AS values
 WITH r, collect([epoch, loss, names, shares, values]) AS line
+// What all cross at every epoch tells nothing. It is few components of many, so these are looked for, not the others.
+WITH r, line, [at IN line | [i IN range(0, size(at[2]) - 1) WHERE NOT at[3][i] < 1 - 1e-9 | at[2][i]]] AS full
+WITH r, line, reduce(known = [], names IN full | known + [name IN names WHERE NOT name IN known]) AS some
 WITH r, line,
-     reduce(telling = [], at IN line |
-       telling + [i IN range(0, size(at[2]) - 1) WHERE at[3][i] < 1 - 1e-9 AND NOT at[2][i] IN telling
-                  | at[2][i]]) AS telling
+     [name IN some
+      WHERE none(at IN line WHERE any(i IN range(0, size(at[2]) - 1) WHERE at[2][i] = name AND at[3][i] < 1 - 1e-9))]
+     AS always
 WITH r,
      [at IN line |
       [at[0], at[1],
-       [i IN range(0, size(at[2]) - 1) WHERE at[4][i] IS NOT NULL AND at[2][i] IN telling
+       [i IN range(0, size(at[2]) - 1) WHERE at[4][i] IS NOT NULL AND NOT at[2][i] IN always
         | [at[2][i], at[4][i]]]]] AS line
 // Names are in order, so that of equal values the first one leads; what differs by less is rounding.
 WITH r,

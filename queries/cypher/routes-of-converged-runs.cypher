@@ -49,17 +49,22 @@ WITH threshold, size(good) AS of_converged, size(runs) - size(good) AS of_others
 // Not from each run on: that would read the routes of all its epochs. The index has those of one epoch, of all runs.
 UNWIND runs AS x
 WITH threshold, of_converged, of_others, converged, x.epoch AS epoch, collect(x.r.id) AS taking
-MATCH (r)-[t:TOOK]->(n)
-WHERE t.run IN taking AND t.epoch = epoch AND t.parameter = $parameter AND t.mode = $mode AND t.batch = $batch
-WITH threshold, of_converged, of_others, r, r IN converged AS good, n, sum(t.mass) AS mass
-WITH threshold, of_converged, of_others, good, collect({n: n, mass: mass}) AS taken, sum(mass) AS total, r
-UNWIND taken AS x
-WITH threshold, of_converged, of_others, good, x.n AS n, CASE WHEN total > 0 THEN x.mass / total ELSE 0.0 END AS share
-WHERE n.hash <> 'other'
-WITH threshold, of_converged, of_others, n, sum(CASE WHEN good THEN 1 ELSE 0 END) AS converged,
-     sum(CASE WHEN good THEN 0 ELSE 1 END) AS others, avg(CASE WHEN good THEN share END) AS share,
-     stDev(CASE WHEN good THEN share END) AS deviation
-WHERE converged > 0 AND converged >= $least * of_converged AND others <= $most * of_others
+CALL (taking, epoch) {
+  MATCH (r)-[t:TOOK]->(n)
+  WHERE t.run IN taking AND t.epoch = epoch AND t.parameter = $parameter AND t.mode = $mode AND t.batch = $batch
+  WITH r, n, sum(t.mass) AS mass
+  RETURN r, collect([n, mass]) AS taken, sum(mass) AS total
+}
+WITH threshold, of_converged, of_others, collect([r IN converged, taken, total]) AS lines
+CALL (lines) {
+  UNWIND lines AS line
+  UNWIND line[1] AS x
+  WITH x[0] AS n, line[0] AS good, CASE WHEN line[2] > 0 THEN x[1] / line[2] ELSE 0.0 END AS share
+  RETURN n, sum(CASE WHEN good THEN 1 ELSE 0 END) AS converged, sum(CASE WHEN good THEN 0 ELSE 1 END) AS others,
+         avg(CASE WHEN good THEN share END) AS share, stDev(CASE WHEN good THEN share END) AS deviation
+}
+WITH threshold, of_converged, of_others, n, converged, others, share, deviation
+WHERE converged > 0 AND converged >= $least * of_converged AND others <= $most * of_others AND n.hash <> 'other'
 RETURN n.text AS route, share, deviation, converged, of_converged AS converged_runs, others, of_others AS other_runs,
        threshold
 ORDER BY round(share, 12) DESC, route
@@ -83,17 +88,22 @@ WITH threshold, size(good) AS of_converged, size(runs) - size(good) AS of_others
 // Not from each run on: that would read the routes of all its epochs. The index has those of one epoch, of all runs.
 UNWIND runs AS x
 WITH threshold, of_converged, of_others, converged, x.epoch AS epoch, collect(x.r.id) AS taking
-MATCH (r)-[t:TOOK]->(n)
-WHERE t.run IN taking AND t.epoch = epoch AND t.parameter = $parameter AND t.mode = $mode AND t.batch = $batch
-WITH threshold, of_converged, of_others, r, r IN converged AS good, n, sum(t.mass) AS mass
-WITH threshold, of_converged, of_others, good, collect({n: n, mass: mass}) AS taken, sum(mass) AS total, r
-UNWIND taken AS x
-WITH threshold, of_converged, of_others, good, x.n AS n, CASE WHEN total > 0 THEN x.mass / total ELSE 0.0 END AS share
-WHERE n.hash <> 'other'
-WITH threshold, of_converged, of_others, n, sum(CASE WHEN good THEN 1 ELSE 0 END) AS converged,
-     sum(CASE WHEN good THEN 0 ELSE 1 END) AS others, avg(CASE WHEN good THEN share END) AS share,
-     stDev(CASE WHEN good THEN share END) AS deviation
-WHERE converged > 0 AND converged >= $least * of_converged AND others <= $most * of_others
+CALL (taking, epoch) {
+  MATCH (r)-[t:TOOK]->(n)
+  WHERE t.run IN taking AND t.epoch = epoch AND t.parameter = $parameter AND t.mode = $mode AND t.batch = $batch
+  WITH r, n, sum(t.mass) AS mass
+  RETURN r, collect([n, mass]) AS taken, sum(mass) AS total
+}
+WITH threshold, of_converged, of_others, collect([r IN converged, taken, total]) AS lines
+CALL (lines) {
+  UNWIND lines AS line
+  UNWIND line[1] AS x
+  WITH x[0] AS n, line[0] AS good, CASE WHEN line[2] > 0 THEN x[1] / line[2] ELSE 0.0 END AS share
+  RETURN n, sum(CASE WHEN good THEN 1 ELSE 0 END) AS converged, sum(CASE WHEN good THEN 0 ELSE 1 END) AS others,
+         avg(CASE WHEN good THEN share END) AS share, stDev(CASE WHEN good THEN share END) AS deviation
+}
+WITH threshold, of_converged, of_others, n, converged, others, share, deviation
+WHERE converged > 0 AND converged >= $least * of_converged AND others <= $most * of_others AND n.hash <> 'other'
 WITH n, share ORDER BY round(share, 12) DESC, n.text LIMIT $limit
 MATCH (n)-[x:CROSSES]->(c:Component)
 RETURN n, x, c

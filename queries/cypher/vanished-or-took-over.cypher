@@ -32,9 +32,14 @@
 // then = 0.39
 // last = 0.12
 // last_epoch = 9
-MATCH (c:Component {path: $component})<-[e:EPOCH_SHARE]-(r)-[:IN]->(:Experiment {name: $experiment})
-WHERE e.mode = $mode AND e.batch = $batch AND ($workload IS NULL OR r.workload = $workload)
-WITH r, c.path AS component, e
+MATCH (k:Component {path: $component})
+// One of each architecture, found first: a run then tells its sums from the others' without reading their ends.
+WITH collect(k) AS named
+MATCH (:Experiment {name: $experiment})<-[:IN]-(r:Run)
+WHERE $workload IS NULL OR r.workload = $workload
+MATCH (r)-[e:EPOCH_SHARE]->(c)
+WHERE c IN named AND e.mode = $mode AND e.batch = $batch
+WITH r, $component AS component, e
 WITH r, component, e.epoch AS epoch, sum(e.mass) AS mass, sum(e.total) AS total,
      sum(CASE $measure WHEN 'flow' THEN e.flow END) AS flow, sum(CASE $measure WHEN 'flow' THEN e.steps END) AS steps
 WITH r, component, epoch, CASE WHEN total > 0 THEN mass / total ELSE 0.0 END AS share,
