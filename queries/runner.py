@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 from neo4j import READ_ACCESS, WRITE_ACCESS, Driver, GraphDatabase, Query, Session
-from neo4j.exceptions import AuthError, ConfigurationError, DriverError, Neo4jError, ServiceUnavailable, SessionExpired
 
 from gradtrace.queries.answer import Answer, Subgraph
 from gradtrace.queries.gate import check_plan, check_text
 from gradtrace.queries.known import IS_THERE
-from gradtrace.queries.messages import translated, unreachable
 from gradtrace.queries.model import Parameter, Question, did_you_mean
+from gradtrace.queries.packed import MOST, rows_of
 from gradtrace.queries.plan import EXPLAINED, PROFILED, plan_rows, scans
 from gradtrace.queries.registry import find, registry
 from gradtrace.queries.values import plain, subgraph_of
-from gradtrace.tracer.errors import QueryError, QueryParameterError, QueryTimeoutError
+from gradtrace.queries.within import plainly, within
+from gradtrace.tracer.errors import QueryError, QueryParameterError
 
 TIMEOUT = 30.0
 """Seconds that a query may take unless told otherwise."""
@@ -29,10 +28,8 @@ TIMEOUT = 30.0
 ROW_CAP = 10_000
 """Rows of an answer unless told otherwise."""
 
-_GRACE = 5.0  # seconds beyond the limit after which a server that does not look at its clock is left alone
 _FETCH = 500
 _MOST = 5_000  # values among which a misspelt one is looked for
-_Result = TypeVar("_Result")
 
 # The driver logs the server's hints; without this, Python prints them on stderr where an application set up no logging.
 logging.getLogger("neo4j.notifications").addHandler(logging.NullHandler())
@@ -78,7 +75,7 @@ class Library:
 
         For the embedded server use `gradtrace.service.store.connect`, which finds and starts it.
         """
-        with _plainly(TIMEOUT):
+        with plainly(TIMEOUT):
             driver = GraphDatabase.driver(uri, auth=(user, password))
         with driver:
             yield cls(driver, database, **settings)
@@ -103,7 +100,7 @@ class Library:
         started = time.perf_counter()
         question = find(name)
         asked = self.resolve(question, params)
-        answer = self._collect(question.cypher, asked, READ_ACCESS, self._timeout, self._limit)
+        answer = self._answered(question, asked, self._limit)
         notes = answer.notes
         if not answer.rows:
             notes += tuple(self._why_empty(question, asked, params))
@@ -146,7 +143,7 @@ class Library:
                 records = list(islice(session.run(_query(text, self._timeout), asked), self._limit + 1))
             return subgraph_of([r.values() for r in records[: self._limit]], truncated=len(records) > self._limit)
 
-        return self._within(read, self._timeout)
+        return within(read, self._timeout)
 
     def cypher(
         self,
@@ -197,7 +194,7 @@ class Library:
         """The rows of a read-only query one by one as the server sends them, without a row cap."""
         seconds = self._timeout if timeout is None else timeout
         asked = dict(params or {})
-        with _plainly(seconds), self._session(READ_ACCESS) as session:
+        with plainly(seconds), self._session(READ_ACCESS) as session:
             self._pass_gate(session, text, asked)
             for record in session.run(_query(text, seconds), asked):
                 yield {key: plain(value) for key, value in record.items()}
@@ -244,7 +241,7 @@ class Library:
             return None
         given = {k: v for k, v in known.items() if k in source.parameters and v is not None}
         asked = self.resolve(source, given)
-        rows = self._collect(source.cypher, asked, READ_ACCESS, self._timeout, 1).rows
+        rows = self._answered(source, asked, 1).rows
         return rows[0][parameter.default_from.column] if rows else None
 
     def _why_empty(self, question: Question, asked: Mapping[str, Any], given: Mapping[str, object]) -> Iterator[str]:
@@ -277,7 +274,7 @@ class Library:
                 found = session.run(_query(statement, self._timeout), value=value, experiment=experiment)
                 return found.single() is not None
 
-        return self._within(read, self._timeout)
+        return within(read, self._timeout)
 
     def _collect(
         self, text: str, params: dict[str, Any], access: str, timeout: float, limit: int, *, hints: bool = False
@@ -292,12 +289,25 @@ class Library:
                 rows = [{k: plain(v) for k, v in record.items()} for record in islice(result, limit + 1)]
                 if access == WRITE_ACCESS:
                     notes += _changes(result.consume().counters)
-            cut = len(rows) > limit
-            if cut:
-                notes += (f"The answer was cut after {limit} rows; more were there.",)
-            return Answer("", columns, rows[:limit], params, cut, notes, time.perf_counter() - started)
+            return _cut(columns, rows, limit, params, notes, started)
 
-        return self._within(read, timeout, again=access == READ_ACCESS)
+        return within(read, timeout, again=access == READ_ACCESS)
+
+    def _answered(self, question: Question, params: dict[str, Any], limit: int) -> Answer:
+        """The answer to a question of the library, whose columns are known before."""
+        text, columns, timeout = question.cypher, tuple(question.columns), self._timeout
+        if limit >= MOST:
+            return self._collect(text, params, READ_ACCESS, timeout, limit)
+        started = time.perf_counter()
+
+        def read() -> Answer:
+            with self._session(READ_ACCESS) as session:
+                notes = self._pass_gate(session, text, params)
+                found = rows_of(session, text, columns, params, limit + 1, timeout)
+                rows = [dict(zip(columns, map(plain, row), strict=True)) for row in found]
+            return _cut(columns, rows, limit, params, notes, started)
+
+        return within(read, timeout)
 
     def _planned(self, text: str, params: dict[str, Any], timeout: float, *, ran: bool) -> Answer:
         started = time.perf_counter()
@@ -320,36 +330,7 @@ class Library:
             columns = PROFILED if ran else EXPLAINED
             return Answer("", columns, rows, params, False, notes, time.perf_counter() - started)
 
-        return self._within(read, timeout)
-
-    def _within(self, work: Callable[[], _Result], timeout: float, *, again: bool = True) -> _Result:
-        """Do the work in a thread of its own, so that a server which forgets its clock (or Ctrl-C) cannot hold us."""
-        done: list[_Result] = []
-        failed: list[BaseException] = []
-
-        def attempt() -> None:
-            try:
-                try:
-                    done.append(work())
-                except (SessionExpired, ServiceUnavailable):
-                    if not again:
-                        raise
-                    done.append(work())  # the connection was one to a server that has been restarted since
-            except BaseException as error:
-                failed.append(error)
-
-        thread = threading.Thread(target=attempt, daemon=True, name="gradtrace-query")
-        thread.start()
-        thread.join(timeout + _GRACE)
-        if failed:
-            with _plainly(timeout):
-                raise failed[0]
-        if not done:
-            raise QueryTimeoutError(
-                f"The query took longer than its limit of {timeout:g} s and did not stop when told to. "
-                "Narrow it, or raise the limit."
-            )
-        return done[0]
+        return within(read, timeout)
 
     def _pass_gate(self, session: Session, text: str, params: dict[str, Any]) -> tuple[str, ...]:
         """Let the query through the read-only gate, or raise. Returns the server's hints about it."""
@@ -378,6 +359,21 @@ class Library:
         )
 
 
+def _cut(
+    columns: tuple[str, ...],
+    rows: list[dict[str, Any]],
+    limit: int,
+    params: dict[str, Any],
+    notes: tuple[str, ...],
+    started: float,
+) -> Answer:
+    """An answer of at most `limit` rows that says so if there are more."""
+    cut = len(rows) > limit
+    if cut:
+        notes += (f"The answer was cut after {limit} rows; more were there.",)
+    return Answer("", columns, rows[:limit], params, cut, notes, time.perf_counter() - started)
+
+
 def _query(text: str, timeout: float) -> Query:
     return Query(text, timeout=timeout)
 
@@ -389,20 +385,3 @@ def _changes(counters: object) -> tuple[str, ...]:
         for name, count in vars(counters).items()
         if type(count) is int and count > 0
     )
-
-
-@contextmanager
-def _plainly(timeout: float) -> Iterator[None]:
-    """Raise what the driver raises in gradtrace's own types and words."""
-    try:
-        yield
-    except AuthError as error:
-        raise translated(error.code or "Neo.ClientError.Security.Unauthorized", error.message or "", timeout) from error
-    except (ServiceUnavailable, SessionExpired) as error:
-        raise unreachable(str(error)) from error
-    except Neo4jError as error:
-        raise translated(error.code or "", error.message or "", timeout) from error
-    except ConfigurationError as error:
-        raise unreachable(str(error)) from error
-    except (DriverError, ValueError, TypeError, OverflowError) as error:  # a parameter that cannot be sent
-        raise QueryError(f"The query could not be sent: {error}") from error
