@@ -6,9 +6,12 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import lru_cache
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from gradtrace.tracer.fused import fused_written_out
 
 OPAQUE = {
     "MkldnnRnnLayer": "nn.LSTM, nn.GRU and nn.RNN",
@@ -26,18 +29,29 @@ OPAQUE = {
 def traceable_kernels() -> Iterator[None]:
     """Record recurrent modules and attention with decomposed kernels; what it changes is put back on leaving.
 
-    Turns oneDNN and cuDNN off and picks the plain-math attention. Values differ from the fused kernels' by rounding only.
+    Turns oneDNN and cuDNN off, picks the plain-math attention, and writes out what GPUs fuse (`fused`). Values differ from
+    the fused kernels' by rounding only.
     """
     onednn, cudnn = torch._C._get_mkldnn_enabled(), torch._C._get_cudnn_enabled()
     # Not torch.backends.mkldnn.flags: it also sets a TF32 switch that warns on machines without Intel GPUs.
     torch._C._set_mkldnn_enabled(False)
     torch._C._set_cudnn_enabled(False)
     try:
-        with sdpa_kernel(SDPBackend.MATH), _compiled_parts_eager():
+        with sdpa_kernel(SDPBackend.MATH), _compiled_parts_eager(), _fused_parts_plain():
             yield
     finally:
         torch._C._set_mkldnn_enabled(onednn)
         torch._C._set_cudnn_enabled(cudnn)
+
+
+def _fused_parts_plain() -> AbstractContextManager[None]:
+    """Write out the fused operators of a GPU; nothing to do where there is none."""
+    return fused_written_out() if _has_accelerator() else nullcontext()
+
+
+@lru_cache(maxsize=1)
+def _has_accelerator() -> bool:
+    return torch.accelerator.is_available()
 
 
 def _compiled_parts_eager() -> AbstractContextManager[object]:

@@ -8,6 +8,7 @@ number of the gate chunk that an activation reads says which gate it is (i, f, g
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from torch import nn
@@ -75,6 +76,7 @@ def operator_parts(
     layer: str | None = None
     step: int | None = None
     last: dict[str, int] = {}
+    reads = Counter(weights[node.index] for node in nodes if node.index in weights)
     for node in nodes:
         name = weights.get(node.index)
         if name is not None:
@@ -82,10 +84,13 @@ def operator_parts(
             if match is None:
                 continue
             layer = layer_path(path, match)
-            # The input weights are applied to all steps at once, before the first of them (cells: in each call).
+            # The input weights are applied to all steps at once, before the first of them (cells: in each call), or on a
+            # GPU in each step.
             if match[2] == "hh":
                 last[layer] = last.get(layer, -1) + 1
-            step = None if match[2] == "ih" else last.get(layer)
+            step = last.get(layer)
+            if match[2] == "ih":
+                step = None if reads[name] == 1 else last.get(layer, -1) + 1
             blocks = tuple(join(layer, g) for g in gates)
             found[node.index] = (blocks if blocks and match[2] != "hr" else layer, step)
             if match[2] != "hr":
