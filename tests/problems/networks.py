@@ -42,6 +42,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "glu": lambda: nn.GLU(),
     "dropout": lambda: nn.Dropout(0.4),
     "dropout_none": lambda: nn.Dropout(0.0),
+    "dropout_fused": lambda: FusedDropout(),  # what a GPU records
     "alpha_dropout": lambda: nn.AlphaDropout(0.3),
     "layer_norm": lambda: nn.LayerNorm(4),
     "layer_norm_plain": lambda: nn.LayerNorm(4, elementwise_affine=False),
@@ -62,6 +63,14 @@ def mlp(activation: Callable[[], nn.Module], wide: int = 4) -> nn.Module:
         nn.Linear(3, wide * (2 if half else 1)), first, nn.Linear(wide, wide * (2 if half else 1)), activation(),
         nn.Linear(wide, 3),
     )  # fmt: skip
+
+
+class FusedDropout(nn.Module):
+    """Dropout as a GPU records it, in one operator."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept: Tensor = torch.native_dropout(x, 0.4, True)[0]
+        return kept
 
 
 class Residual(nn.Module):
