@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
-
-from neo4j import Query, Session
+from collections.abc import Sequence
 
 MOST = 20_000
 """Rows that may come as one record; the server must hold them all, so more are sent one by one."""
-_LIMIT = "gradtrace_rows"
+LIMIT = "gradtrace_rows"
+"""Name of the parameter that says how many rows at most."""
 
 
 def packed(text: str, columns: Sequence[str]) -> str:
@@ -23,12 +21,4 @@ def packed(text: str, columns: Sequence[str]) -> str:
     RETURN collect(row) AS rows
     """
     row = ", ".join(f"`{column}`" for column in columns)
-    return f"CALL () {{\n{text}\n}}\nWITH [{row}] AS row LIMIT ${_LIMIT}\nRETURN collect(row) AS rows"
-
-
-def rows_of(
-    session: Session, text: str, columns: Sequence[str], params: dict[str, Any], limit: int, timeout: float
-) -> Iterator[list[Any]]:
-    """At most `limit` rows of a reading query, each a value per column."""
-    found = session.run(Query(packed(text, columns), timeout=timeout), {**params, _LIMIT: limit})
-    yield from found.single(strict=True)["rows"]
+    return f"CALL () {{\n{text}\n}}\nWITH [{row}] AS row LIMIT ${LIMIT}\nRETURN collect(row) AS rows"

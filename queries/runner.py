@@ -15,7 +15,7 @@ from gradtrace.queries.answer import Answer, Subgraph
 from gradtrace.queries.gate import check_plan, check_text
 from gradtrace.queries.known import IS_THERE
 from gradtrace.queries.model import Parameter, Question, did_you_mean
-from gradtrace.queries.packed import MOST, rows_of
+from gradtrace.queries.packed import LIMIT, MOST, packed
 from gradtrace.queries.plan import EXPLAINED, PROFILED, plan_rows, scans
 from gradtrace.queries.registry import find, registry
 from gradtrace.queries.values import plain, subgraph_of
@@ -303,8 +303,8 @@ class Library:
         def read() -> Answer:
             with self._session(READ_ACCESS) as session:
                 notes = self._pass_gate(session, text, params)
-                found = rows_of(session, text, columns, params, limit + 1, timeout)
-                rows = [dict(zip(columns, map(plain, row), strict=True)) for row in found]
+                found = session.run(_query(packed(text, columns), timeout), {**params, LIMIT: limit + 1})
+                rows = [dict(zip(columns, map(plain, row), strict=True)) for row in found.single(strict=True)["rows"]]
             return _cut(columns, rows, limit, params, notes, started)
 
         return within(read, timeout)
