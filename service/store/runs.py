@@ -77,9 +77,9 @@ def note_held_out(tx: ManagedTransaction, run: str, measured: Mapping[str, float
 def _lock(tx: ManagedTransaction, run: str, fence: int | None) -> None:
     record = tx.run(_LOCK, id=run, token=secrets.token_hex(8)).single()
     if record is None:
-        raise StoreError(f"The store holds no run {run!r}, so it cannot be closed. Announce it with open_run().")
+        raise StoreError(f"The store holds no run {run!r}, so nothing can be noted of it. Announce it with open_run().")
     if fence is not None and record["fence"] != fence:
         raise StaleFenceError(
             f"This writer holds fence {fence} of run {run!r}, and the run is at fence {record['fence']}: another "
-            "worker took it over and will close it."
+            "worker took it over and will go on with it. Nothing was written; stop this one."
         )
