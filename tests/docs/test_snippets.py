@@ -43,7 +43,7 @@ SKIPPED = {
 }
 """Blocks that do not run, by page and reason."""
 
-QUICK = {"docs/how-to/cypher.md", "docs/questions.md", "docs/semantics.md"}
+QUICK = {"docs/questions.md", "docs/semantics.md"}
 """Pages that take a few seconds; the others are left to the long tests."""
 
 NOISY = {"docs/how-to/integrations.md"}

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
 from gradtrace.service.jobs.limits import SEGMENT
 from gradtrace.service.local import bolt
 from tests.faults.harness import Site, Worker
@@ -62,6 +64,7 @@ def until(ask: Callable[[str], Any], path: str, good: Callable[[Any], Any]) -> A
         time.sleep(0.2)
 
 
+@pytest.mark.full
 def test_flower_shows_our_workers_and_their_segments(site: Site) -> None:
     with flower(site) as ask, Worker(site, name="seen").ready():
 

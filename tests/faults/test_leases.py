@@ -58,7 +58,14 @@ def test_a_worker_that_slept_through_its_lease_writes_nothing(site: Site) -> Non
     site.same(ticket.run, other, weights)
 
 
-@pytest.mark.parametrize(("number", "group"), [(signal.SIGTERM, False), (signal.SIGTERM, True), (signal.SIGINT, True)])
+@pytest.mark.parametrize(
+    ("number", "group"),
+    [
+        (signal.SIGINT, True),
+        pytest.param(signal.SIGTERM, True, marks=pytest.mark.full),
+        pytest.param(signal.SIGTERM, False, marks=pytest.mark.full),
+    ],
+)
 def test_a_worker_told_to_stop_puts_its_run_back(site: Site, number: signal.Signals, group: bool) -> None:
     """To the worker alone, as from `kill`; to its whole group, as from Ctrl-C or a service manager."""
     site.environment |= {"SEGMENT_STEPS": "1000", "CHECKPOINT_STEPS": "1000"}

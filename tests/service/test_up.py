@@ -105,6 +105,7 @@ def test_generated_passwords_show_nowhere(env: dict[str, str], data: Path) -> No
                 assert secret.encode() not in path.read_bytes(), path
 
 
+@pytest.mark.full
 def test_what_is_killed_is_started_again(env: dict[str, str], data: Path) -> None:
     home = UpkeepHome.of(data)
     worker, valkey, neo4j = home.process(WORKER), valkey_status(data), server_status(data)
@@ -150,6 +151,7 @@ def test_down_stops_all_and_a_second_down_nothing(env: dict[str, str], data: Pat
     assert gradtrace("status", env=env).returncode == 3
 
 
+@pytest.mark.full
 def test_servers_of_ones_own_are_used_and_left_alone(
     neo4j_server: ServerInfo, valkey_server: ValkeyInfo, tmp_path: Path
 ) -> None:

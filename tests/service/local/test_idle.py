@@ -90,6 +90,7 @@ def test_a_server_not_ours_is_never_held(tmp_path: Path) -> None:
         assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.full
 def test_the_archive_is_made_and_used(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     linked_cache(data / "cache")
     monkeypatch.setenv("GRADTRACE_CACHE", str(data / "cache"))
