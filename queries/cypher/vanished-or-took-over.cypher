@@ -39,23 +39,22 @@ MATCH (:Experiment {name: $experiment})<-[:IN]-(r:Run)
 WHERE $workload IS NULL OR r.workload = $workload
 MATCH (r)-[e:EPOCH_SHARE]->(c)
 WHERE c IN named AND e.mode = $mode AND e.batch = $batch
-WITH r, $component AS component, e
-WITH r, component, e.epoch AS epoch, sum(e.mass) AS mass, sum(e.total) AS total,
+WITH r, e.epoch AS epoch, sum(e.mass) AS mass, sum(e.total) AS total,
      sum(CASE $measure WHEN 'flow' THEN e.flow END) AS flow, sum(CASE $measure WHEN 'flow' THEN e.steps END) AS steps
-WITH r, component, epoch, CASE WHEN total > 0 THEN mass / total ELSE 0.0 END AS share,
+WITH r, epoch, CASE WHEN total > 0 THEN mass / total ELSE 0.0 END AS share,
      CASE WHEN steps > 0 THEN flow / steps END AS flow
-WITH r, component, epoch, share, CASE $measure WHEN 'share' THEN share ELSE flow END AS value
+WITH r, epoch, share, CASE $measure WHEN 'share' THEN share ELSE flow END AS value
 ORDER BY epoch
-WITH r, component, collect({epoch: epoch, share: share, value: value}) AS line
-WITH r, component, line, line[0] AS start, line[-1] AS end
+WITH r, collect({epoch: epoch, share: share, value: value}) AS line
+WITH r, line, line[0] AS start, line[-1] AS end
 UNWIND ['vanished', 'took over'] AS change
-WITH r, component, start, end, change,
+WITH r, start, end, change,
      [x IN line[1..]
       WHERE (x.share >= $least_share OR start.share >= $least_share)
         AND CASE change WHEN 'vanished' THEN x.value < start.value AND x.value * $factor <= start.value
             ELSE x.value > start.value AND x.value >= start.value * $factor END][0] AS at
 WHERE at IS NOT NULL
-RETURN r.id AS run, component, change, at.epoch AS epoch, start.value AS before, at.value AS then, end.value AS last,
-       end.epoch AS last_epoch
-ORDER BY epoch, run, component, change
+RETURN r.id AS run, $component AS component, change, at.epoch AS epoch, start.value AS before, at.value AS then,
+       end.value AS last, end.epoch AS last_epoch
+ORDER BY epoch, run, change
 LIMIT $limit

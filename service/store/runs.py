@@ -79,7 +79,12 @@ def _lock(tx: ManagedTransaction, run: str, fence: int | None) -> None:
     if record is None:
         raise StoreError(f"The store holds no run {run!r}, so nothing can be noted of it. Announce it with open_run().")
     if fence is not None and record["fence"] != fence:
-        raise StaleFenceError(
-            f"This writer holds fence {fence} of run {run!r}, and the run is at fence {record['fence']}: another "
-            "worker took it over and will go on with it. Nothing was written; stop this one."
-        )
+        raise overtaken(run, fence, record["fence"])
+
+
+def overtaken(run: str, held: int, now: int) -> StaleFenceError:
+    """The error of a writer that holds fence `held` of a run which is at fence `now`."""
+    return StaleFenceError(
+        f"This writer holds fence {held} of run {run!r}, and the run is at fence {now}: another "
+        "worker took it over. Nothing was written; stop this one."
+    )

@@ -18,9 +18,10 @@ from gradtrace.service.store.keys import step_key
 from gradtrace.service.store.plans import run_planned
 from gradtrace.service.store.rollups import update_rollups
 from gradtrace.service.store.rows import StepRows, step_rows
+from gradtrace.service.store.runs import overtaken
 from gradtrace.service.store.scalars import Draft, link_drafts
 from gradtrace.service.store.structure import MissingStructureError
-from gradtrace.tracer.errors import StaleFenceError, StoreError, StoreIntegrityError, UnknownGraphError
+from gradtrace.tracer.errors import StoreError, StoreIntegrityError, UnknownGraphError
 from gradtrace.tracer.steptrace import StepTrace
 
 
@@ -178,10 +179,7 @@ def _compare(found: Mapping[str, Any], runs: list[str], fences: Mapping[str, int
         if run not in found:
             raise StoreError(f"The store holds no run {run!r}. Announce it with open_run() before its first step.")
         if run in fences and fences[run] != found[run]:
-            raise StaleFenceError(
-                f"This writer holds fence {fences[run]} of run {run!r}, and the run is at fence {found[run]}: another "
-                "worker took it over. Nothing was written; stop this one."
-            )
+            raise overtaken(run, fences[run], found[run])
 
 
 def _create(tx: ManagedTransaction, rows: StepRows) -> int:

@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from gradtrace.tracer import fused, trace
 from gradtrace.tracer.fused import fused_written_out
 from gradtrace.tracer.recording import traceable_kernels
+from tests.tracer.behind import behind
 
 BATCH, WIDE, HIDDEN = 3, 4, 5
 
@@ -74,26 +75,15 @@ def test_a_gpu_records_no_fused_operator_meanwhile(name: str) -> None:
         module = make()
         x = torch.randn(2, BATCH, WIDE, device="cuda", requires_grad=True)
         with fused_written_out():
-            within = operators(module(x))
-        after = operators(module(x))
+            within = recorded(module(x))
+        after = recorded(module(x))
     assert not [op for op in within if "Fused" in op]
-    assert (
-        f"{hidden}Backward0" in after or torch.accelerator.is_available()
-    )  # where there is one they are written out anyway
+    # Where there is a GPU, recording writes them out anyway.
+    assert f"{hidden}Backward0" in after or torch.accelerator.is_available()
 
 
-def operators(out: Tensor | tuple[Tensor, object]) -> set[str]:
-    """Names of the operators behind an output."""
-    first = out if isinstance(out, Tensor) else out[0]
-    seen: set[object] = set()
-    names, left = set(), [first.grad_fn]
-    while left:
-        node = left.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            names.add(node.name())
-            left.extend(before for before, _ in node.next_functions)
-    return names
+def recorded(made: Tensor | tuple[Tensor, object]) -> set[str]:
+    return behind([made if isinstance(made, Tensor) else made[0]])
 
 
 @contextmanager

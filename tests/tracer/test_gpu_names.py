@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.testing._internal.common_methods_invocations import op_db
 
 from gradtrace.tracer.fused import fused_written_out
 from gradtrace.tracer.recording import traceable_kernels
 from gradtrace.tracer.rules.pairs import ELEMENTWISE
+from tests.tracer.behind import behind
 
 SAMPLES = 6
 NOT_ON_FAKES = {"ormqr", "sparse.mm", "sparse.sampled_addmm", "to_sparse"}
@@ -53,21 +53,9 @@ def recorded(op: Any, device: str) -> tuple[set[str], int]:
             except (RuntimeError, TypeError, ValueError, NotImplementedError, AssertionError, IndexError):
                 continue
             ran += 1
-            names |= behind(made if isinstance(made, tuple | list) else [made])
+            outputs = made if isinstance(made, tuple | list) else [made]
+            names |= {name.partition("Backward")[0] for name in behind(outputs)}
     return names, ran
-
-
-def behind(outputs: Any) -> set[str]:
-    left = [out.grad_fn for out in outputs if isinstance(out, Tensor)]
-    seen: set[object] = set()
-    names: set[str] = set()
-    while left:
-        node = left.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            names.add(node.name().partition("Backward")[0])
-            left.extend(before for before, _ in node.next_functions)
-    return names
 
 
 @pytest.mark.full
@@ -82,7 +70,6 @@ def test_a_gpu_records_what_the_cpu_does() -> None:
             if ran_here and not ran_there:
                 unseen.add(op.name)
     assert unseen <= NOT_ON_FAKES
-    assert set(alone) == {"NativeDropout"}, (
-        alone
-    )  # on the CPU dropout is a product with the mask; `test_fused` has the others
+    # On the CPU dropout is a product with the mask; `test_fused` has what is written out.
+    assert set(alone) == {"NativeDropout"}, alone
     assert "NativeDropout" in ELEMENTWISE

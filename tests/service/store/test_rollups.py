@@ -162,7 +162,9 @@ def test_kept_is_true_and_rebuilt_equals_kept(clean_store: ServerInfo, driver: D
     assert [set(part) for part in before[:-1]] == [set(part) for part in after[:-1]] and before[-1] == after[-1]
     for kept, rebuilt in zip(before[:-1], after[:-1], strict=True):
         assert all(set(kept[key]) == set(rebuilt[key]) for key in kept)  # the same columns
-        assert all(kept[key].get("key") == rebuilt[key].get("key") for key in kept)
+    for part in (0, 2, 3):  # what a run took has no key
+        assert all(before[part][key]["key"] == after[part][key]["key"] for key in before[part])
+    assert ask(driver, "MATCH ()-[t:TOOK]->() RETURN count(t)") == [len(before[1])]  # and each of it is there once
 
 
 def test_tampering_is_found_and_repaired(clean_store: ServerInfo, driver: Driver) -> None:

@@ -78,9 +78,8 @@ def differences(build: Callable[[], nn.Module], data: Callable[[], Tensor]) -> l
         pairs = list(zip(a.parameters(mode), b.parameters(mode), strict=True))
         most = max(p.mass for p, _ in pairs)
         for p, q in pairs:
-            if (p.parameter, p.traffic, p.dead) != (q.parameter, q.traffic, q.dead) or abs(
-                p.mass - q.mass
-            ) > 1e-9 * most:
+            alike = (p.parameter, p.traffic, p.dead) == (q.parameter, q.traffic, q.dead)
+            if not alike or abs(p.mass - q.mass) > 1e-9 * most:
                 found.append(f"{mode} {p.parameter}: {p.traffic}, {p.mass} is not {q.traffic}, {q.mass}")
         ours, theirs = ({c.component: c.share for c in t.components(mode)} for t in (a, b))
         if ours.keys() != theirs.keys():
