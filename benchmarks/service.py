@@ -148,6 +148,10 @@ def recovery(store: Store, spec: RunSpec, rounds: int) -> None:
                         stack.enter_context(worker("second", CHECKPOINT_SECONDS="2"))
                         time.sleep(5)  # until it stands by
                     before = look(store, run)
+                    if "holder" not in before:
+                        raise SystemExit(
+                            f"The run was over before anything could be killed: it is {before['status']}. Give more --epochs."
+                        )
                     victim = int(json.loads(before["holder"])["pid"])
                     if what == "the whole worker":
                         children = psutil.Process(first.pid).children(recursive=True)

@@ -1,6 +1,6 @@
 """How fast the store takes steps, against raw CREATE through the same driver, and how much it grows.
 
-    python -m benchmarks.store [--rounds 6] [--steps 64] [--batch 64]
+    python -m benchmarks.store [--rounds 6] [--steps 64] [--batch 64] [--lasting]
 
 Raw CREATE and traced steps take turns on one fresh embedded server, so that both meet the same machine, and change who
 goes first from round to round; ratios are those within a round, the median of them with the least and the greatest.
@@ -53,21 +53,22 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=6, help="rounds that count, after four to warm up")
     parser.add_argument("--steps", type=int, default=64, help="steps a round")
     parser.add_argument("--batch", type=int, default=64, help="steps a transaction at most; 64 is the sink's default")
+    parser.add_argument("--lasting", action="store_true", help="a server as `gradtrace up` starts it, fast once warm")
     parser.add_argument("--vertices", type=int, default=400)
     parser.add_argument("--parameters", type=int, default=60)
     arguments = parser.parse_args()
     rounds = [_steps(n, arguments) for n in range(_WARM + arguments.rounds)]
     raw, ours = Side(), Side()
     with tempfile.TemporaryDirectory(prefix="gradtrace-bench-") as folder:
-        _speed(Path(folder), rounds, arguments.batch, raw, ours)
+        _speed(Path(folder), rounds, arguments.batch, arguments.lasting, raw, ours)
     with tempfile.TemporaryDirectory(prefix="gradtrace-bench-") as folder:
         grown = _growth(Path(folder), rounds)
     _print(raw, ours, rounds, arguments.batch, grown)
 
 
 @contextmanager
-def _server(data: Path) -> Iterator[ServerInfo]:
-    info = ensure_server(data, progress=False)
+def _server(data: Path, *, lasting: bool = False) -> Iterator[ServerInfo]:
+    info = ensure_server(data, progress=False, lasting=lasting)
     try:
         with in_use(info):
             yield info
@@ -75,9 +76,9 @@ def _server(data: Path) -> Iterator[ServerInfo]:
         stop_server(data)
 
 
-def _speed(data: Path, rounds: list[list[StepTrace]], batch_steps: int, raw: Side, ours: Side) -> None:
+def _speed(data: Path, rounds: list[list[StepTrace]], batch_steps: int, lasting: bool, raw: Side, ours: Side) -> None:
     with (
-        _server(data) as info,
+        _server(data, lasting=lasting) as info,
         open_store(info.uri, info.user, info.password) as store,
         Neo4jSink.on(store, batch_steps=batch_steps) as sink,
     ):

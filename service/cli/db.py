@@ -57,7 +57,7 @@ def start(output: str) -> None:
     from gradtrace.service.local import ensure_server
 
     settings = _own()
-    ensure_server(settings.data, progress=True)
+    ensure_server(settings.data, progress=True, lasting=True)
     _status(settings, output)
 
 

@@ -46,7 +46,7 @@ class _PortTakenError(StoreUnreachableError):
     """Another process took the port between our look and the server's start."""
 
 
-def start(home: Home, idle: float, *, progress: bool) -> State:
+def start(home: Home, idle: float, *, lasting: bool, progress: bool) -> State:
     """Start the server of this home, whose lock the caller holds, and wait until it answers with its password.
 
     Raises:
@@ -62,7 +62,7 @@ def start(home: Home, idle: float, *, progress: bool) -> State:
         Progress.line(f"Starting Neo4j {NEO4J_VERSION} in {home.path} ...")
     for attempt in range(1, _PORT_ATTEMPTS + 1):
         try:
-            found = _launch(home, jars, idle)
+            found = _launch(home, jars, idle, lasting=lasting)
             break
         except _PortTakenError:
             if attempt == _PORT_ATTEMPTS:
@@ -73,7 +73,7 @@ def start(home: Home, idle: float, *, progress: bool) -> State:
     return found
 
 
-def _launch(home: Home, jars: list[Path], idle: float) -> State:
+def _launch(home: Home, jars: list[Path], idle: float, *, lasting: bool) -> State:
     port = bolt.free_port()
     with home.writing():
         (home.conf / "neo4j.conf").write_text(_SETTINGS.format(port=port), "utf-8")
@@ -81,7 +81,7 @@ def _launch(home: Home, jars: list[Path], idle: float) -> State:
         console = home.console.open("wb")
     with console:
         child = subprocess.Popen(
-            java.server_command(home, jars),
+            java.server_command(home, jars, lasting=lasting),
             stdin=subprocess.DEVNULL,
             stdout=console,
             stderr=subprocess.STDOUT,

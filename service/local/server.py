@@ -41,7 +41,12 @@ class ServerInfo:
 
 
 def ensure_server(
-    data: Path | None = None, *, progress: bool = True, start: bool = True, idle: float | None = None
+    data: Path | None = None,
+    *,
+    progress: bool = True,
+    start: bool = True,
+    idle: float | None = None,
+    lasting: bool = False,
 ) -> ServerInfo:
     """Give the server of a data folder, started if need be.
 
@@ -54,6 +59,7 @@ def ensure_server(
         start: whether to start a server that does not run.
         idle: seconds without use after which a server started here stops, 0 for never; the environment variable
             `GRADTRACE_IDLE`, or 15 minutes, if None.
+        lasting: whether a server started here is to be fast in the long run rather than at once.
 
     Raises:
         StoreUnreachableError: it does not run and `start` is false, it did not come up, or it hangs.
@@ -85,7 +91,7 @@ def ensure_server(
         if found is None:
             if not start:
                 raise _not_running(home)
-            found = launch.start(home, seconds, progress=progress)
+            found = launch.start(home, seconds, lasting=lasting, progress=progress)
         leases.touch(home)
         return _info(home, found)
 

@@ -105,7 +105,7 @@ class Neo4jKept:
         self.end()
         if self._pid:
             log.warning("The embedded Neo4j (process %d) has ended; it is started again", self._pid)
-        info = ensure_server(self._data, progress=False)
+        info = ensure_server(self._data, progress=False, lasting=True)
         self._held.enter_context(in_use(info))
         self._pid = info.pid
         log.info("Neo4j: process %d at %s", info.pid, info.uri)

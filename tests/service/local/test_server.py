@@ -177,6 +177,17 @@ def test_a_start_killed_half_way_is_taken_up(tmp_path: Path) -> None:
         stop_server(tmp_path)
 
 
+def test_a_server_that_is_to_last_goes_on_compiling(tmp_path: Path) -> None:
+    for lasting, tier in ((False, "1"), (True, "4")):
+        info = ensure_server(tmp_path / tier, progress=False, lasting=lasting)
+        try:
+            tiers = [a for a in psutil.Process(info.pid).cmdline() if a.startswith("-XX:TieredStopAtLevel=")]
+            assert tiers[-1].endswith(f"={tier}"), "Java takes the last one given"
+            assert ask(info, "RETURN 1") == [[1]]
+        finally:
+            stop_server(tmp_path / tier)
+
+
 def test_a_failed_start_quotes_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRADTRACE_NEO4J_HEAP", "plenty")
     with pytest.raises(StoreUnreachableError, match=r"(?s)ended while starting.*neo4j\.log.*\| .*-Xmxplenty"):
