@@ -21,6 +21,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 MODES = ("greedy", "maxprod")
 
 
+@pytest.mark.full
 def test_the_picture_is_the_table_of_the_worked_example(clean_store: ServerInfo) -> None:
     code = re.search(r"```python\n(.*?)```", (DOCS / "semantics.md").read_text("utf-8"), re.DOTALL)
     assert code

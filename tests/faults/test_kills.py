@@ -32,6 +32,7 @@ def test_killed_in_every_phase(site: Site) -> None:
     site.same(ticket.run, other, weights)
 
 
+@pytest.mark.full
 def test_a_killed_worker_leaves_nothing_behind_and_another_goes_on(site: Site) -> None:
     spec = site.spec(24, pause=0.05)
     other, weights = site.undisturbed(spec)

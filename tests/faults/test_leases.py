@@ -12,6 +12,7 @@ from gradtrace.service.store.jobs import Ticket
 from tests.faults.harness import Site, Worker, holder
 
 
+@pytest.mark.full
 def test_a_ticket_in_many_copies_and_two_workers(site: Site) -> None:
     spec = site.spec(24, pause=0.05)
     other, weights = site.undisturbed(spec)

@@ -272,7 +272,11 @@ def test_no_url_is_fetched(guarded: tuple[Library, Driver]) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["' OR 1=1 //", "x'}) DETACH DELETE n //", "`; CREATE (n)", "\\u0027", "$x", "\x00", "😀\u202e", "a" * 10_000],
+    [
+        *("' OR 1=1 //", "\\u0027", "\x00", "😀\u202e"),
+        *(pytest.param(v, marks=pytest.mark.full) for v in ("x'}) DETACH DELETE n //", "`; CREATE (n)", "$x")),
+        pytest.param("a" * 10_000, marks=pytest.mark.full),
+    ],
 )
 def test_values_of_parameters_are_only_values(guarded: tuple[Library, Driver], value: str) -> None:
     library, driver = guarded

@@ -106,6 +106,7 @@ def test_specs_that_block_are_checked() -> None:
         copies_of([spec(modes=("maxprod",))], [("head",)])
 
 
+@pytest.mark.full
 def test_the_command() -> None:
     arguments = [f"--set={name}={value}" for name, value in QUICK.items()]
     arguments = ["ablate", "digits-mlp", *arguments, "--component", "hidden.0", "--seeds", "0,3", "--sink", "memory"]

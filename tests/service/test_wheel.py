@@ -87,6 +87,7 @@ def test_the_command_works_there(python: Path, tmp_path: Path) -> None:
     assert "components-by-epoch" in run(command, "query", cwd=tmp_path)
 
 
+@pytest.mark.full
 def test_every_module_can_be_imported_there(python: Path, tmp_path: Path) -> None:
     code = """
 import importlib, pkgutil, sys

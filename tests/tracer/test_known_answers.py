@@ -193,7 +193,7 @@ def words(workload: str, length: int, **parameters: object) -> Batch:
 @pytest.mark.parametrize(
     ("workload", "memory", "parameters", "epochs"),
     [
-        ("stack-rnn", "stack", {"kind": "superposition"}, 5),
+        pytest.param("stack-rnn", "stack", {"kind": "superposition"}, 5, marks=pytest.mark.full),
         pytest.param(
             *("stack-rnn", "stack", {"kind": "strengths", "lr": 0.01, "max_length": 5, "examples": 1024}, 10),
             marks=pytest.mark.full,

@@ -107,7 +107,7 @@ def test_writers_at_once_in_processes(clean_store: ServerInfo, driver: Driver) -
         assert_true(driver, run, steps)
 
 
-@pytest.mark.parametrize("acknowledged_before", [1, 4])
+@pytest.mark.parametrize("acknowledged_before", [pytest.param(1, marks=pytest.mark.full), 4])
 def test_kill_of_a_writer_loses_nothing_acknowledged(
     clean_store: ServerInfo, driver: Driver, acknowledged_before: int
 ) -> None:

@@ -304,6 +304,7 @@ def test_kill_of_the_server_in_mid_write(own_server: ServerInfo, gate: Forwarder
         assert ask(driver, "MATCH (r:Run) RETURN r.status, r.steps") == [["FINISHED", 24]]
 
 
+@pytest.mark.full
 def test_a_killed_embedded_server_is_found_again(own_server: ServerInfo, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sink on the embedded server brings it back by itself, at whatever address."""
     monkeypatch.delenv("GRADTRACE_NEO4J_URI", raising=False)
