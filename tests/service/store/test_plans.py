@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, cast
 
+import pytest
 from neo4j import Driver, ManagedTransaction, Result
 
 from gradtrace.queries.plan import scans
 from gradtrace.queries.schema.migrations import ensure_schema
 from gradtrace.service.local import ServerInfo
-from gradtrace.service.store.plans import KEEP_PLAN
+from gradtrace.service.store.plans import KEEP_PLAN, run_planned
 from gradtrace.service.store.runs import announce
 from gradtrace.service.store.steps import write_steps
 from gradtrace.service.store.structure import Known, write_structure
@@ -51,3 +53,14 @@ def test_plans_made_on_an_empty_store_go_by_keys(clean_store: ServerInfo, driver
             plan = session.run("EXPLAIN " + statement, **parameters).consume().plan
             assert plan is not None
             assert not scans(plan), statement
+
+
+def test_rows_are_sent_whole_and_shown_as_their_number(
+    clean_store: ServerInfo, driver: Driver, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [[n, f"name-{n}"] for n in range(3)]
+    with caplog.at_level(logging.DEBUG, "neo4j"), driver.session() as session:
+        held = session.execute_write(lambda tx: run_planned(tx, "UNWIND $rows AS r RETURN r", rows=rows).value())
+    assert held == rows
+    (line,) = (r.getMessage() for r in caplog.records if "C: RUN" in r.getMessage())
+    assert "UNWIND $rows" in line and "<3 rows>" in line and "name-1" not in line
