@@ -9,9 +9,10 @@ import numpy as np
 
 from gradtrace.tracer.graph import Graph, Vertex
 from gradtrace.tracer.kernels.places import places
-from gradtrace.tracer.kernels.state import ENTRIES, USED, PlanArrays, StepArrays
+from gradtrace.tracer.kernels.state import ENTRIES, USED, PlanArrays, StepArrays, Table
 from gradtrace.tracer.plan import Plan
-from gradtrace.tracer.workspace import Workspace
+from gradtrace.tracer.structure import Ancestry
+from gradtrace.tracer.workspace import Known, Workspace
 
 MOST = 8
 """Time steps, and examples, kept of each component: those with most mass."""
@@ -77,24 +78,30 @@ def component_places(
         arrays, state, work.entry_slot, work.entry_mass, int(state.counts[ENTRIES]), work.into, time_of, inner_of, told,
         compact, scratch[0], scratch[1], by_time, by_example,
     )  # fmt: skip
-    crossed = _crossed(plan, work, numbers)
+    crossed = _crossed(plan, work.known, numbers)
     return Places(crossed.T @ by_time[: numbers.size, 1:], crossed.T @ by_example[: numbers.size, 1:])
 
 
-def _crossed(plan: Plan, work: Workspace, numbers: np.ndarray) -> np.ndarray:
+def _crossed(plan: Plan, known: Known, numbers: np.ndarray) -> np.ndarray:
     """float64 [sequences, components]: 1 where a sequence crosses a component."""
-    parent, element = work.known.sequences[2], work.known.sequences[3]
-    inside = plan.ancestry
     found = np.zeros((numbers.size, len(plan.graph.components)))
     for row, number in enumerate(numbers.tolist()):
-        elements = set()
-        at = number
-        while at:
-            elements.add(int(element[at]))
-            at = int(parent[at])
-        for e in elements:
-            found[row, inside.listed[inside.start[e] : inside.start[e + 1]]] = 1.0
+        crossed = known.crossed.get(number)
+        if crossed is None:
+            crossed = known.crossed[number] = _components_of(number, plan.ancestry, known.sequences)
+        found[row, crossed] = 1.0
     return found
+
+
+def _components_of(number: int, inside: Ancestry, sequences: Table) -> np.ndarray:
+    parent, element = sequences[2], sequences[3]
+    elements = set()
+    while number:
+        elements.add(int(element[number]))
+        number = int(parent[number])
+    return np.concatenate(
+        [inside.listed[inside.start[e] : inside.start[e + 1]] for e in elements] or [np.zeros(0, np.int64)]
+    )
 
 
 def strongest(masses: np.ndarray) -> tuple[tuple[int, ...], tuple[float, ...]]:

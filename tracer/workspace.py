@@ -16,6 +16,7 @@ class Known:
 
     Attributes:
         sequences, paths: tables of `component_sets`: of component sequences and of operator paths.
+        crossed: components (and what they are parts of) by sequence.
         routes: by sequence; interned: each route once.
         vertices: operators by path; places: (hop that tells the example, scalars of an example there, time step) by path and
             batch size.
@@ -24,6 +25,7 @@ class Known:
     def __init__(self, capacity: int) -> None:
         self.sequences: Table = new_table(capacity)
         self.paths: Table = new_table(capacity)
+        self.crossed: dict[int, np.ndarray] = {}
         self.routes: dict[int, tuple[str, ...]] = {}
         self.interned: dict[tuple[str, ...], tuple[str, ...]] = {}
         self.vertices: dict[int, tuple[int, ...]] = {}

@@ -113,3 +113,25 @@ def test_a_tensor_kept_from_inside_a_module_may_be_the_start() -> None:
     assert path.hops[0].component.startswith("1.l0")
     times = [vertices[h.vertex].time for h in path.hops]
     assert next(t for t in times if t is not None) == 3  # the product with all inputs comes first, and repeats no step
+
+
+def test_later_steps_of_a_tracer_say_what_a_trace_by_itself_says() -> None:
+    model, closure = by_name("recurrent/lstm_two_layers_all").make(0)
+    tracer = Tracer(model, every=1, mode=MODES, batch_size=2)
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(4):
+        with torch.no_grad():
+            for p in model.parameters():
+                p.copy_(torch.randn(p.shape, generator=generator, dtype=p.dtype))
+        model.zero_grad(set_to_none=True)
+        with tracer.step() as step:
+            step.backward(closure())
+        assert step.trace is not None
+        alone = trace(closure, model, mode=MODES, batch_size=2)
+        for held in step.trace.traces:
+            got = {c.component: c for c in held.components}
+            for c in alone.components(held.mode):
+                mine = got[c.component]
+                assert (mine.times, mine.examples) == (c.times, c.examples)
+                assert mine.time_mass == pytest.approx(c.time_mass, rel=1e-12)
+                assert mine.example_mass == pytest.approx(c.example_mass, rel=1e-12)
