@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from gradtrace.service.spec import RunSpec
 from gradtrace.service.state_codec import decode, encode, random_states, set_random_states
 from gradtrace.service.workloads.instance import WorkloadInstance
-from gradtrace.tracer.errors import CheckpointError
+from gradtrace.tracer.errors import CheckpointError, CheckpointNameError
 
 FORMAT = 1
 SUFFIX = ".safetensors"
@@ -65,15 +65,15 @@ def checkpoint_path(root: Path, run: str, name: str) -> Path:
     """Where a run's checkpoint lies. Neither name can lead out of `root`.
 
     Raises:
-        CheckpointError: a name is none that gradtrace gives, or a link leads elsewhere.
+        CheckpointNameError: a name is none that gradtrace gives, or a link leads elsewhere.
     """
     if not _RUN.fullmatch(run) or ".." in run:
-        raise CheckpointError(f"{run[:80]!r} is no id of a run that can have checkpoints.")
+        raise CheckpointNameError(f"{run[:80]!r} is no id of a run that can have checkpoints.")
     if not _NAME.fullmatch(name):
-        raise CheckpointError(f"{name[:80]!r} is no name of a checkpoint, as {checkpoint_name(120, 3)!r} is.")
+        raise CheckpointNameError(f"{name[:80]!r} is no name of a checkpoint, as {checkpoint_name(120, 3)!r} is.")
     path = root / run / name
     if not path.resolve().is_relative_to(root.resolve()):
-        raise CheckpointError(f"The checkpoint {run}/{name} leads out of {root} by a link. Remove the link.")
+        raise CheckpointNameError(f"The checkpoint {run}/{name} leads out of {root} by a link. Remove the link.")
     return path
 
 

@@ -27,6 +27,13 @@ def pytest_configure(config: pytest.Config) -> None:
         side_by_side.prepare()
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests measured: what one prints itself is lost where it runs in another process."""
+    reports = (r for r in terminalreporter.getreports("passed") if r.when == "call")
+    for line in (f"{r.nodeid}: {value}" for r in reports for name, value in r.user_properties if name == "measured"):
+        terminalreporter.write_line(line)
+
+
 @pytest.fixture(scope="session")
 def neo4j_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerInfo]:
     """One real Neo4j for the whole test session, on a data folder of its own.

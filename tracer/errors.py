@@ -168,6 +168,10 @@ class CheckpointError(GradtraceError):
     """A checkpoint cannot be written, or it is torn, or of another run."""
 
 
+class CheckpointNameError(CheckpointError):
+    """A checkpoint or its run has a name that gradtrace gives to none, or one that leads out of the folder of checkpoints."""
+
+
 class SpecError(GradtraceError):
     """A workload or a hyperparameter is unknown or of the wrong type."""
 

@@ -7,7 +7,11 @@ import click
 
 @click.command("worker")
 @click.option("--concurrency", type=click.IntRange(1, 256), default=1, show_default=True, help="Runs at a time.")
-@click.option("--name", metavar="NAME", help="Name of this worker among others; its machine's name if not given.")
+@click.option(
+    "--name",
+    metavar="NAME",
+    help="Name of this worker among others; gradtrace-PID if not given.",
+)
 @click.option("--no-beat", is_flag=True, help="Leave it to other workers to look for runs that were left behind.")
 @click.option(
     "--log-level",

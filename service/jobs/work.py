@@ -19,7 +19,7 @@ from gradtrace.service.spec import spec_from_json
 from gradtrace.service.store import Neo4jSink, Store
 from gradtrace.service.store.holders import me
 from gradtrace.service.store.jobs import Denied, Grant, Jobs, Ticket
-from gradtrace.tracer.errors import SpecError, StaleFenceError, StoreUnreachableError, TraceError
+from gradtrace.tracer.errors import CheckpointNameError, SpecError, StaleFenceError, StoreUnreachableError, TraceError
 
 if TYPE_CHECKING:
     from gradtrace.service.segments import Training
@@ -91,7 +91,7 @@ def work(ticket: Ticket, office: Office) -> str:
         except StoreUnreachableError as error:
             log.error("Run %s waits until the store is back: %s", found.run, error)
             return "the store is away"
-        except (SpecError, TraceError) as error:  # it would be the same the next time
+        except (SpecError, TraceError, CheckpointNameError) as error:  # it would be the same the next time
             failed = _End("FAILED", one_line(error))
             return _try_to(lambda: _settle(found, office, failed), beat)
         except BaseException as error:  # SystemExit too: a workload is not to end the worker

@@ -51,6 +51,9 @@ def build(parameters: FaultNetParameters) -> WorkloadInstance:
         return loss(batch)
 
     object.__setattr__(instance, "loss", poisoned)
+    # Both have a state that changes with the steps: a run that goes on without it ends with other weights.
+    object.__setattr__(instance, "scheduler", torch.optim.lr_scheduler.ExponentialLR(instance.optimizer, 0.97))
+    object.__setattr__(instance, "scaler", torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=5))
     return instance
 
 

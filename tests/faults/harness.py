@@ -25,6 +25,7 @@ from gradtrace.service.local.valkey import ValkeyInfo
 from gradtrace.service.runner import RunHooks, run
 from gradtrace.service.spec import RunSpec, new_run_id, spec_from_text
 from gradtrace.service.store import Neo4jSink, Store, connect
+from gradtrace.service.store.check import check_rollups
 from gradtrace.service.store.jobs import Jobs, Ticket
 from gradtrace.service.workloads.instance import WorkloadInstance
 from gradtrace.tracer.steptrace import RunRecord
@@ -174,6 +175,9 @@ class Site:
         """Assert that two runs have the same steps, each once, with the same traces, and end with the same weights."""
         assert self.steps(run) == self.steps(other)
         assert self.traces(run) == self.traces(other)
+        with self.store() as store:
+            checked = check_rollups(store.driver, run, store.database)
+        assert checked.state == "true", checked.examples
         found = self.weights(run)
         assert found.keys() == weights.keys()
         assert all(torch.equal(found[name], weights[name]) for name in weights)
@@ -247,6 +251,23 @@ class Worker:
 
     def alive(self) -> bool:
         return self.process.poll() is None
+
+
+def gradtrace(site: Site, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    done = subprocess.run(
+        [sys.executable, "-m", "gradtrace.service.cli", *arguments],
+        env={**site.variables(), "NO_COLOR": "1"},
+        cwd=site.folder,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == status, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stderr
+    assert site.valkey.password not in done.stdout + done.stderr
+    return done
 
 
 def holder(site: Site, run: str) -> int:

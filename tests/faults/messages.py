@@ -110,6 +110,17 @@ OPTIONS: list[Any] = [
     [],
 ]
 
+MORE: list[dict[str, Any]] = [
+    {"workload": "no-such-workload"},
+    {"workload": "os.system"},
+    {"workload": "tests.faults.building:go_wrong"},
+    {"spec": '{"workload": "fault-net"}'},
+    {"spec": {"workload": "../../etc/passwd"}},
+    {"checkpoint": "../../../etc/passwd"},
+    {"checkpoint": "step-00000004-1.pt"},
+    {"fence": 0, "seed": 1},
+]
+
 
 class Evil:
     """Leaves a file where it is unpickled."""
@@ -122,11 +133,20 @@ class Evil:
 
 
 def good(
-    run: Any = "no-such-run", fence: Any = 0, task: Any = SEGMENT, options: Any = None, args: Any = None
+    run: Any = "no-such-run",
+    fence: Any = 0,
+    task: Any = SEGMENT,
+    options: Any = None,
+    args: Any = None,
+    more: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """A message as gradtrace writes it, but for what is given."""
     plain = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
-    body = [[] if args is None else args, {"run": run, "fence": fence}, plain if options is None else options]
+    body = [
+        [] if args is None else args,
+        {"run": run, "fence": fence, **(more or {})},
+        plain if options is None else options,
+    ]
     number = str(uuid.uuid4())
     return {
         "body": encoded(json.dumps(body)),
@@ -167,6 +187,8 @@ def hostile(trap: str, seed: int = 7) -> Iterator[tuple[str, bytes]]:
         yield f"headers {n}", raw(message)
     for n, options in enumerate(OPTIONS[:-2]):
         yield f"options {n}", raw(good(options=options))
+    for n, more in enumerate(MORE):
+        yield f"more {n}", raw(good(more=more))
     for n, args in enumerate([["no-such-run", 0], {}, "x", 5, [[]]]):
         yield f"arguments {n}", raw(good(args=args))
     evil = pickle.dumps(Evil(trap))

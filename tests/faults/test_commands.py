@@ -14,25 +14,8 @@ import pytest
 
 from gradtrace.service.jobs.sweep import grid, values_of
 from gradtrace.tracer.errors import SpecError
-from tests.faults.harness import ROOT, Site, Worker
+from tests.faults.harness import ROOT, Site, Worker, gradtrace
 from tests.terminal import in_terminal
-
-
-def gradtrace(site: Site, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
-    done = subprocess.run(
-        [sys.executable, "-m", "gradtrace.service.cli", *arguments],
-        env={**site.variables(), "NO_COLOR": "1"},
-        cwd=site.folder,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == status, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-    assert "Traceback" not in done.stderr
-    assert site.valkey.password not in done.stdout + done.stderr
-    return done
 
 
 def test_a_sweep_from_submission_to_the_list(site: Site) -> None:
@@ -89,7 +72,7 @@ def test_cancel_and_resume(site: Site) -> None:
 
 def test_watching_a_run_that_goes_on(site: Site) -> None:
     """Rows come as the run goes: steps, steps a second, loss, and components once some were traced; a terminal has one line."""
-    spec = site.spec(16, pause=0.4)
+    spec = site.spec(24, pause=0.4)
     with Worker(site):
         run = site.submit(spec).run
         command = [sys.executable, "-m", "gradtrace.service.cli", "watch", run]
@@ -97,18 +80,27 @@ def test_watching_a_run_that_goes_on(site: Site) -> None:
         told = subprocess.Popen(
             [*command, "--format", "ndjson"], env=env, cwd=site.folder, stdout=subprocess.PIPE, text=True
         )
+        waiting = site.submit(site.spec(2)).run
+        site.wait(run, until=lambda r: r["status"] == "RUNNING")
+        looking = subprocess.Popen(
+            [*command[:3], "status", "--format", "json"], env=env, cwd=site.folder, stdout=subprocess.PIPE, text=True
+        )
         status, seen = in_terminal(command, env, site.folder)
+        shown = json.loads(looking.communicate(timeout=60)[0])
+        site.wait(waiting)
         rows = [json.loads(line) for line in told.communicate(timeout=60)[0].splitlines()]
     assert told.returncode == status == 0
-    assert rows[-1]["status"] == "FINISHED" and rows[-1]["step"] == 16
+    assert rows[-1]["status"] == "FINISHED" and rows[-1]["step"] == 24
     steps = [r["step"] for r in rows]
     assert steps == sorted(steps)
+    assert [(r["name"], r["state"]) for r in shown if r["part"] == "run" and r["name"] == run] == [(run, "RUNNING")]
+    assert any(r["part"] == "queue" and r["state"] == "waiting" and r["count"] >= 1 for r in shown), shown
     live = [r for r in rows if r["status"] == "RUNNING" and r["rate"] is not None]
     assert live, rows
     assert all(0 < r["rate"] <= 1 / 0.4 for r in live)  # each step of this workload pauses so long
     assert any(r["components"] for r in live)
     assert seen.count("\r\x1b[2K") == len(re.findall(r"(QUEUED|RUNNING|FINISHED)  step", seen)) > 1
-    assert re.search(r"RUNNING  step \d+/16  loss [\d.]+  [\d.]+ steps/s", seen)
+    assert re.search(r"RUNNING  step \d+/24  loss [\d.]+  [\d.]+ steps/s", seen)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import random
 import signal
 import time
 from collections import Counter
+from collections.abc import Callable
 
 import psutil
 import pytest
@@ -49,7 +50,7 @@ def test_a_killed_worker_leaves_nothing_behind_and_another_goes_on(site: Site) -
 
 @pytest.mark.full
 @pytest.mark.timeout(3000)
-def test_thirty_random_kills(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+def test_thirty_random_kills(site: Site, record_property: Callable[[str, object], None]) -> None:
     """-9 of the process that trains, -9 of the whole worker, SIGTERM and SIGINT, at random moments over a sweep of runs."""
     chance = random.Random(20261124)
     specs = [site.spec(100, seed=seed, pause=0.02) for seed in range(6)]
@@ -88,8 +89,7 @@ def test_thirty_random_kills(site: Site, capsys: pytest.CaptureFixture[str]) -> 
             assert (found["status"], found.get("reason")) == ("FINISHED", None)
     finally:
         worker.__exit__()
-    with capsys.disabled():
-        print(f"\n30 kills ({dict(Counter(kinds))}) over {len(runs)} runs fell in: {dict(phases)}")
+    record_property("measured", f"30 kills ({dict(Counter(kinds))}) over {len(runs)} runs fell in: {dict(phases)}")
     for run, (other, weights) in zip(runs, wanted, strict=True):
         assert site.steps(run) == list(range(0, 100, 2))
         site.same(run, other, weights)

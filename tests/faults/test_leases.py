@@ -16,7 +16,7 @@ from tests.faults.harness import Site, Worker, holder
 def test_a_ticket_in_many_copies_and_two_workers(site: Site) -> None:
     spec = site.spec(24, pause=0.05)
     other, weights = site.undisturbed(spec)
-    with Worker(site, name="a") as a, Worker(site, name="b") as b:
+    with Worker(site, name="a").ready() as a, Worker(site, name="b").ready() as b:
         ticket = site.submit(spec)
         for fence in (0, 0, 1, 2, 3):  # copies of the first ticket, and of those to come
             site.put(Ticket(ticket.run, fence))
@@ -30,6 +30,8 @@ def test_a_ticket_in_many_copies_and_two_workers(site: Site) -> None:
             assert a.alive() and b.alive()
     text = a.text + b.text
     assert "is not good: " in text
+    for worker in (a, b):
+        assert "begins at step" in worker.text or "is not good: " in worker.text, "it had no part in it"
     assert "Traceback" not in text
     site.same(ticket.run, other, weights)
     assert site.steps(ticket.run) == list(range(0, 24, 2))
@@ -74,7 +76,7 @@ def test_a_worker_told_to_stop_puts_its_run_back(site: Site, number: signal.Sign
     other, weights = site.undisturbed(spec)
     with Worker(site).ready() as worker:
         ticket = site.submit(spec)
-        site.wait(ticket.run, until=lambda r: r.get("live_step") or 0 >= 3)
+        site.wait(ticket.run, until=lambda r: (r.get("live_step") or 0) >= 3)
         if group:
             os.killpg(worker.process.pid, number)
         else:

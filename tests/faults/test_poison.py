@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from tests.faults.harness import Site, Worker
+from tests.faults.harness import Site, Worker, gradtrace
 
 PLANTED = "pl4nted-s3cret-in-the-environment"
 
@@ -42,6 +44,11 @@ def test_poison(poisoned: Site) -> None:
                 assert (found["status"], found["reason"]) == ("FAILED", REASONS[kind])
             assert PLANTED not in str(found)
         assert worker.alive()
+    told = gradtrace(poisoned, "runs", "--status", "FAILED", "--format", "json").stdout
+    assert PLANTED not in told
+    reasons = {row["run"]: row["reason"] for row in json.loads(told)}
+    assert set(reasons) == {run for kind, run in runs.items() if kind != "none"}
+    assert all(reasons[runs[kind]] == reason for kind, reason in REASONS.items())
     for secret in (PLANTED, poisoned.neo4j.password, poisoned.valkey.password):
         assert secret not in worker.text
     assert "the password is **********" in worker.text

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from gradtrace.service.local import ensure_server, stop_server
 from gradtrace.service.local.valkey import start_valkey, stop_valkey
@@ -31,6 +32,12 @@ def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
+def flush(site: Site) -> None:
+    """Empty Valkey: messages, and what Celery keeps beside them."""
+    with redis.Redis.from_url(site.valkey.url) as client:
+        client.flushall()
+
+
 def test_servers_that_die_lose_no_step(own: Site) -> None:
     spec = own.spec(40, pause=0.1)
     other, weights = own.undisturbed(spec)
@@ -48,7 +55,7 @@ def test_servers_that_die_lose_no_step(own: Site) -> None:
         time.sleep(1)
         own.valkey = start_valkey(own.valkey.data)
         begun(runs[1], 8)
-        purge(own)
+        flush(own)
         begun(runs[1], 20)
         kill(own.valkey.pid)
         kill(own.neo4j.pid)

@@ -76,6 +76,13 @@ def test_details_go_and_sums_stay(clean_store: ServerInfo, driver: Driver) -> No
     assert [row[0] for row in pruned] == [1, 2, 3, 4, 6, 7, 8, 9]
 
 
+def test_many_steps_go_in_batches_of_ten(clean_store: ServerInfo, driver: Driver) -> None:
+    store(clean_store, "r", steps_of("r", 27))
+    said: list[tuple[str, int, int]] = []
+    prune(driver, PrunePolicy(keep_last=2), progress=lambda *now: said.append(now))
+    assert said == [("r", 10, 25), ("r", 20, 25), ("r", 25, 25)]
+
+
 def test_a_pruned_step_does_not_come_back(clean_store: ServerInfo, driver: Driver) -> None:
     steps = steps_of("r", 6)
     store(clean_store, "r", steps)
