@@ -119,8 +119,9 @@ def copies_of(specs: Sequence[RunSpec], blocked: Sequence[tuple[str, ...]]) -> l
     All use traceable kernels at every step, so that blocking is the only thing that tells a copy from its original.
 
     Raises:
-        SpecError: a spec does not allow to block.
+        SpecError: a spec does not allow to block, or its workload has no such component: told before anything is trained.
     """
+    from gradtrace.service.segments import build, check_blocked, threads
     from gradtrace.service.spec import check_spec
 
     made = []
@@ -129,6 +130,11 @@ def copies_of(specs: Sequence[RunSpec], blocked: Sequence[tuple[str, ...]]) -> l
             copy = spec.model_copy(update={"blocked": names, "kernels": "traceable"})
             check_spec(copy)
             made.append(copy)
+    if made:
+        with threads(specs[0].threads):
+            instance = build(specs[0])
+            for copy in made[: len(blocked) + 1]:
+                check_blocked(copy, instance)
     return made
 
 

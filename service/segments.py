@@ -77,7 +77,7 @@ class Training:
         self.record = RunRecord(run, spec.workload, spec.experiment, spec.record_parameters(), spec.modes)
         self.instance = build(spec)
         _check_watched(spec, self.instance)
-        _check_blocked(spec, self.instance)
+        check_blocked(spec, self.instance)
         self.batches = self.instance.batches
         whole = spec.parameters.epochs * len(self.batches)
         self.steps = min(whole, spec.parameters.steps or whole)
@@ -195,8 +195,12 @@ def _check_watched(spec: RunSpec, instance: WorkloadInstance) -> None:
             raise SpecError(f"There is no parameter {name!r} to watch. {choices(name, known, 'Parameters')}")
 
 
-def _check_blocked(spec: RunSpec, instance: WorkloadInstance) -> None:
-    """Look for the blocked components in a forward pass, before the first step."""
+def check_blocked(spec: RunSpec, instance: WorkloadInstance) -> None:
+    """Look for the blocked components in a forward pass, before the first step.
+
+    Raises:
+        SpecError: the spec's workload has no such component, or one that cannot be blocked.
+    """
     if not spec.blocked:
         return
     try:

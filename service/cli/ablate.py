@@ -55,7 +55,7 @@ def command(
     Examples:
       gradtrace ablate highway --component layers.0.carry --component layers.0.transform
       gradtrace ablate highway --component layers.0.carry+layers.1.carry --seeds 0..9
-      gradtrace ablate lstm --component lstm.l0.carry --seeds 0..9 --set hidden=16 --steps 300
+      gradtrace ablate lstm --component recurrent.l0.carry --seeds 0..9 --set hidden=16 --steps 300
       gradtrace ablate digits-mlp --component hidden.0 --seeds 0,7 --sink memory --format csv
     """
     from gradtrace.service.jobs.sweep import values_of

@@ -80,6 +80,35 @@ def test_the_rows_add_the_copies_up() -> None:
     assert {sink.runs[r].parameters.get("blocked") for r in unblocked} == {None}
 
 
+def test_the_rows_add_up_what_was_contested_and_what_came_from_outside() -> None:
+    """Over all traced steps and seeds together, and of the unblocked copies alone."""
+    small = {"hidden": "8", "layers": "3", "batch_size": "512", "steps": "6"}
+    specs = [spec_from_text("highway", {**small, "seed": str(seed)}, every=3) for seed in (0, 1)]
+    names = ("layers.1.carry", "layers.1.transform", "layers.0")
+    sink = MemorySink()
+    ablation = Ablation(sink)
+    assert ablation.train(copies_of(specs, [(name,) for name in names]), lambda _: RunHooks())
+    rows = ablation.rows("greedy", "training")
+    assert [r["blocked"] for r in rows] == [None, *names]
+    assert (rows[0]["foreign_share"], rows[0]["win_rate"]) == (None, None)
+    unblocked = {c.result.run for c in ablation.copies if not c.blocked}
+    traced = [t for (r, _), s in sink.steps.items() if r in unblocked for t in s.traces]
+    assert len(traced) == 4 and {(t.mode, t.batch) for t in traced} == {("greedy", "training")}
+    total = sum(p.mass for t in traced for p in t.parameters)
+    for row in rows[1:]:
+        seen = [c for t in traced for c in t.components if c.component == row["blocked"]]
+        assert len(seen) == 4
+        assert row["foreign_share"] == pytest.approx(sum(c.foreign for c in seen) / total)
+        assert row["share"] == pytest.approx(sum(c.mass for c in seen) / total)
+        assert 0 < row["foreign_share"] <= row["share"] < 1
+        won, contested = sum(c.won for c in seen), sum(c.contested for c in seen)
+        if row["blocked"] == "layers.0":
+            assert row["foreign_share"] < row["share"]  # it has parameters of its own
+            assert contested == 0 and row["win_rate"] is None  # and there is no way round it
+        else:
+            assert 0 < won < contested and row["win_rate"] == won / contested
+
+
 def test_one_seed_has_no_spread() -> None:
     ablation = Ablation(MemorySink())
     assert ablation.train(copies_of([spec()], [("hidden.0",)]), lambda _: RunHooks())
@@ -124,3 +153,18 @@ def test_the_command() -> None:
 @pytest.mark.parametrize(("given", "name"), [((), "ablation"), (("--experiment", "mine"), "mine")])
 def test_its_runs_are_grouped_under_a_name_of_their_own(given: tuple[str, ...], name: str) -> None:
     assert command.make_context("ablate", ["highway", "--component", "embed", *given]).params["experiment"] == name
+
+
+def test_a_component_that_is_not_there_is_told_before_anything_is_trained() -> None:
+    with pytest.raises(SpecError, match=r"digits-mlp cannot be trained with hidden\.7 blocked"):
+        copies_of([spec()], [("hidden.0",), ("hidden.7",)])
+
+
+def test_the_examples_of_the_command_name_components_that_are_there() -> None:
+    lines = [line.split() for line in (command.help or "").splitlines() if line.strip().startswith("gradtrace ablate")]
+    assert len(lines) >= 4
+    for words in lines:
+        given = dict(zip(words[:-1], words[1:], strict=True))
+        settings = dict([given["--set"].split("=")]) if "--set" in given else {}
+        groups = [tuple(b.split("+")) for a, b in zip(words[:-1], words[1:], strict=True) if a == "--component"]
+        assert len(copies_of([spec_from_text(words[2], settings)], groups)) == 1 + len(groups)

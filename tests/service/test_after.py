@@ -12,13 +12,15 @@ import pytest
 import torch
 from neo4j import GraphDatabase
 from safetensors.torch import save_file
+from torch import nn
 
-from gradtrace.service.after import run_id, trace_checkpoints
+from gradtrace.service.after import run_id, trace_checkpoints, trace_saved
 from gradtrace.service.local import ServerInfo
 from gradtrace.service.saved_weights import saved_in
-from gradtrace.service.segments import Training
+from gradtrace.service.segments import Training, build
 from gradtrace.service.spec import RunSpec, spec_from_text
 from gradtrace.service.store import Neo4jSink
+from gradtrace.service.workloads.instance import Batch
 from gradtrace.tracer.errors import CheckpointError
 from gradtrace.tracer.sinks import MemorySink
 from tests.same import plain, same
@@ -70,6 +72,34 @@ def test_the_traces_are_those_of_training(trained: tuple[Path, MemorySink]) -> N
     both = MemorySink()
     trace_checkpoints(folder, spec("both"), both, run="r")
     assert {t.batch for s in both.steps.values() for t in s.traces} == {"training", "probe"}
+
+
+def test_a_model_and_a_batch_of_ones_own(trained: tuple[Path, MemorySink], clean_store: ServerInfo) -> None:
+    folder, _ = trained
+    want, got = MemorySink(), MemorySink()
+    trace_checkpoints(folder, spec("training"), want, run="r")
+    batch = build(spec()).batches.batch(0, 0)
+
+    def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
+        return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+    def make() -> nn.Module:
+        return build(spec()).model
+
+    with Neo4jSink(*address(clean_store)) as sink:
+        for target in (got, sink):
+            options: dict[str, Any] = {"top_routes": spec().top_routes, "batch_size": 512}
+            looked = trace_saved(folder, make, loss, batch, target, run="r", name="mine", **options)
+            assert [s.step for s in looked] == [0, 1, 2, 3]
+    for number in range(4):
+        for a, b in zip(want.steps["r", number].traces, got.steps["r", number].traces, strict=True):
+            assert same(a, b)
+    assert got.runs["r"].workload == "mine" and got.statuses["r"] == ("FINISHED", None)
+    with GraphDatabase.driver(clean_store.uri, auth=(clean_store.user, clean_store.password)) as driver:
+        assert_whole(driver, "r", plain(got.steps["r", n] for n in range(4)))
+    with pytest.raises(CheckpointError, match="is of another model"):
+        trace_saved(folder, lambda: nn.Linear(2, 2), loss, batch, untouched := MemorySink(), run="r", name="mine")
+    assert not untouched.runs
 
 
 def test_twice_is_once(trained: tuple[Path, MemorySink], clean_store: ServerInfo) -> None:
