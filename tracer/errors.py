@@ -7,6 +7,7 @@
     │   ├── OpaqueKernelError          the loss was recorded with fused kernels that hide their operators
     │   ├── BudgetError                the graph is larger than the stated budget
     │   ├── ComponentError             a component name is malformed or used twice in conflict
+    │   ├── StaleTraceError            a path is asked for that would have to be worked out from tensors changed since
     │   └── LookupTraceError           no such parameter, scalar or recorded tensor in this trace
     ├── SinkError                      a sink cannot take or keep steps
     │   ├── SinkClosedError            it was closed
@@ -29,6 +30,7 @@
     │   ├── BrokerUnreachableError     nothing answers there (CLI exit code 3)
     │   └── BrokerAuthError            it answers, but refuses the credentials
     ├── CheckpointError                a checkpoint cannot be written, or is torn or of another run
+    │   └── CheckpointNameError        no checkpoint, or no run, can have that name
     ├── ReportError                    a report cannot be made: no such run, no traced step, or a package is missing
     ├── ExchangeError                  runs cannot go to, or come from, a file (CLI exit code 4)
     └── SpecError                      a workload or a hyperparameter is unknown or of the wrong type
@@ -75,6 +77,10 @@ class BudgetError(TraceError):
 
 class ComponentError(TraceError):
     """A component name is malformed or used twice in conflict."""
+
+
+class StaleTraceError(TraceError):
+    """A trace is asked for a path that it would have to work out from tensors that were changed since."""
 
 
 class LookupTraceError(TraceError, KeyError):

@@ -93,6 +93,8 @@ class Trace:
         self._top_routes, self._scale, self._batch_size, self._batch = top_routes, scale, batch_size, batch
         self._summaries: dict[str, BatchTrace] = {}
         self._spread_traces: dict[str, SpreadTrace] = {}
+        for mode in solved:  # now: the weights may be others by the time that somebody asks
+            self.batch_trace(mode)
 
     @property
     def graph(self) -> Graph:
@@ -144,6 +146,7 @@ class Trace:
 
         Raises:
             LookupTraceError: no such parameter, index or recorded tensor.
+            StaleTraceError: it was not asked for before, and weights (or the batch) were changed in place since the trace.
         """
         solved = self._solved[self._path_mode(mode)]
         tensor, flat = self._locate(start, index)

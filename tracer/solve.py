@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from gradtrace.tracer.capture import Captured
+from gradtrace.tracer.errors import StaleTraceError
 from gradtrace.tracer.first_use import announce
 from gradtrace.tracer.kernels import layout as L
 from gradtrace.tracer.kernels import passes, shares
@@ -42,6 +43,7 @@ class Solved:
         any_non_finite: whether any gradient or candidate was NaN or ±inf.
         tree: traces looked at in full.
         begun: where traces begin, by component; None where nothing tells.
+        read: tensors of the step that are read where they lie, not from a copy, with their versions.
     """
 
     mode: str
@@ -63,9 +65,22 @@ class Solved:
     keep: list[Any]
     tree: PathTree
     begun: Places | None
+    read: list[tuple[torch.Tensor, int]]
 
     def grow(self, starts: np.ndarray) -> None:
-        """Have the traces of these scalars in the tree."""
+        """Have the traces of these scalars in the tree.
+
+        Raises:
+            StaleTraceError: one of them is not there yet, and a tensor that it would be worked out from was changed.
+        """
+        if any(t._version != version for t, version in self.read) and any(
+            self.tree.row_of(int(start)) < 0 for start in starts
+        ):
+            raise StaleTraceError(
+                "A tensor of this step (a weight, or the batch) was changed in place since it was traced, as an optimizer does, so "
+                "further paths cannot be worked out any more: they would be those of other values. Ask for paths before that, or "
+                "trace anew; rows, and paths asked for before, are kept."
+            )
         self.tree.grow(starts, self.plan, self.state, self.gradients, self.like)
         workspace = self.captured.plan.workspace
         if workspace is not None:  # the next step's tree will be about as large
@@ -164,7 +179,18 @@ def _attempt(captured: Captured, mode: str, work: Workspace, batch_size: int | N
         mode, captured, arrays, main, like, use_traffic, use_mass, flow, peak, leaf.rows, leaf.non_finite, visits,
         _component_totals(captured, visits, work, states), work.known, greedy_h,
         not clean or any(s.meters[NON_FINITE] for s in states), keep, PathTree(arrays.base, work.tree_room), places,
+        _read_in_place(captured.tensors, pointers),
     )  # fmt: skip
+
+
+def _read_in_place(tensors: list[torch.Tensor | None], pointers: np.ndarray) -> list[tuple[torch.Tensor, int]]:
+    return [
+        (tensor, tensor._version)
+        for tensor, at in zip(
+            tensors, pointers.tolist(), strict=False
+        )  # there is one pointer even where there is no tensor
+        if tensor is not None and at == tensor.data_ptr() and not tensor.is_inference()
+    ]
 
 
 def addresses(
