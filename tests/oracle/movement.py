@@ -17,7 +17,7 @@ NEVER = {
     "Add", "Sub", "Rsub", "Mul", "Div", "Pow", "Addcmul", "Addcdiv", "Lerp", "Fmod", "Remainder",
     # "sums": over one element their Jacobian is a selection too.
     "Sum", "Mean", "Prod", "Cumsum", "Cumprod", "Nansum", "Logsumexp", "Logcumsumexp", "Norm", "LinalgVectorNorm",
-    "IndexAdd", "ScatterAdd", "Addmm", "Mm", "Bmm", "Baddbmm", "Addbmm", "Mv", "Dot", "Trace",
+    "IndexAdd", "ScatterAdd", "Col2Im", "Addmm", "Mm", "Bmm", "Baddbmm", "Addbmm", "Mv", "Dot", "Trace",
     # "choices that depend on values (max, sort, pooling)", and slopes of 1 that happen to hold at all drawn values.
     "Max", "Min", "Amax", "Amin", "Maximum", "Minimum", "Fmax", "Fmin", "Sort", "Topk", "Kthvalue", "Median",
     "Nanmedian", "Mode",

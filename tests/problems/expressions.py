@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -117,14 +118,22 @@ REDUCTIONS: dict[str, Op] = {
     "std": lambda y: y.std(1),
     "var": lambda y: y.var(),
     "var_mean": lambda y: torch.cat(torch.var_mean(y, 1)),
+    "aminmax": lambda y: torch.cat(torch.aminmax(y, dim=1)),
+    "aminmax_keep": lambda y: torch.cat(torch.aminmax(y, dim=0, keepdim=True)) * y[:2],
+    "aminmax_all": lambda y: torch.stack(torch.aminmax(y)),
+    "aminmax_one": lambda y: torch.aminmax(y, dim=1).max,
     "norm": lambda y: y.norm(),
     "norm_dim": lambda y: y.norm(dim=1),
     "norm_one": lambda y: y.norm(p=1, dim=1),
     "norm_three": lambda y: torch.linalg.vector_norm(y, 3, dim=0),
     "cumsum": lambda y: y.cumsum(1),
     "cumprod": lambda y: y.cumprod(0),
+    "cumprod_middle": lambda y: y.reshape(3, 2, 2).cumprod(1),
+    "cumprod_zeros": lambda y: (y * (y > -0.5)).cumprod(-1),
+    "cumprod_picked": lambda y: y[:, torch.tensor([1, 1, 0])].cumprod(1),
     "cummax": lambda y: y.cummax(1)[0],
     "logcumsumexp": lambda y: y.logcumsumexp(1),
+    "logcumsumexp_first": lambda y: y.logcumsumexp(0),
     "sort": lambda y: y.sort(1)[0],
     "topk": lambda y: y.topk(2, 1)[0],
     "softmax_first": lambda y: y.softmax(0),
@@ -138,6 +147,71 @@ REDUCTIONS: dict[str, Op] = {
     "det": lambda y: torch.det(y[:, :3]),
     "inverse": lambda y: torch.inverse(y[:, :3] + 3 * torch.eye(3, dtype=y.dtype)),
 }
+
+PLACES = torch.tensor([[0, 2, 2, 0], [2, 2, 0, 0], [2, 0, 0, 0]])
+LENGTHS = torch.tensor([1, 0, 2])
+
+
+def _index_reduce(y: Tensor, dim: int, index: Tensor, source: Tensor, how: str, own: bool) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is in beta, PyTorch says
+        return y.index_reduce(dim, index, source, how, include_self=own)
+
+
+SCATTERED: dict[str, Op] = {
+    **{
+        f"scatter_{how}{'' if own else '_alone'}": lambda y, how=how, own=own: (
+            y.flip(0).scatter_reduce(0, PLACES, y, how, include_self=own)
+        )
+        for how in ("sum", "mean", "prod", "amax", "amin")
+        for own in (True, False)
+    },
+    "scatter_source": lambda y: torch.ones(3, 4, dtype=y.dtype).scatter_reduce(1, PLACES, y, "mean"),
+    "scatter_base": lambda y: y.scatter_reduce(1, PLACES, torch.linspace(-2, 2, 12).double().view(3, 4), "amax"),
+    "scatter_few": lambda y: y.flip(1).scatter_reduce(1, PLACES[:, :2], y[:, 1:3], "prod"),
+    "scatter_picked": lambda y: y.scatter_reduce(0, PLACES, y[:, torch.tensor([3, 3, 0, 1])], "mean"),
+    "scatter_zeros": lambda y: y.scatter_reduce(0, PLACES, y * (y > 0), "prod"),
+    **{
+        f"index_{how}{'' if own else '_alone'}": lambda y, how=how, own=own: (
+            _index_reduce(y, 1, torch.tensor([2, 0, 2]), y[:, 1:] * 2, how, own)
+        )
+        for how in ("mean", "prod", "amax", "amin")
+        for own in (True, False)
+    },
+    "index_base": lambda y: _index_reduce(y, 0, torch.tensor([1, 1]), torch.ones(2, 4).double() / 3, "prod", True),
+    **{
+        f"segment_{how}": lambda y, how=how: torch.segment_reduce(y, how, lengths=LENGTHS, initial=0.25)
+        for how in ("sum", "mean", "prod", "max", "min")
+    },
+    "segment_offsets": lambda y: torch.segment_reduce(y, "mean", offsets=torch.tensor([0, 2, 2, 3]), initial=0.5),
+    "segment_columns": lambda y: torch.segment_reduce(
+        y[..., None] * torch.tensor([1.0, -2.0]).double(), "max", axis=1,
+        lengths=torch.tensor([[1, 3], [4, 0], [2, 2]]), initial=-0.1,
+    ),
+    "segment_picked": lambda y: torch.segment_reduce(y[torch.tensor([2, 0, 2])], "sum", lengths=LENGTHS),
+}  # fmt: skip
+"""Reductions into places that indices name."""
+
+FOLDS: dict[str, tuple[tuple[int, ...], Op]] = {
+    "overlapping": ((1, 4, 12), lambda y: F.fold(y, (4, 5), 2)),
+    "apart": ((2, 8, 6), lambda y: F.fold(y, (4, 6), 2, stride=2)),
+    "padded": ((1, 12, 4), lambda y: F.fold(y, (3, 3), (2, 3), padding=1, stride=2)),
+    "dilated": ((1, 4, 6), lambda y: F.fold(y, (4, 5), 2, dilation=2)),
+    "single": ((4, 12), lambda y: F.fold(y, (4, 5), 2)),
+    "gaps": ((1, 4, 4), lambda y: F.fold(y, (5, 5), 2, stride=3)),
+    "picked": ((4, 12), lambda y: F.fold(y[:, torch.arange(12).flip(0) // 2], (4, 5), 2)),
+    "unfolded": ((1, 1, 4, 4), lambda y: F.fold(torch.tanh(F.unfold(y, 3, padding=1)), (4, 4), 3, padding=1)),
+}
+"""Blocks summed into an image."""
+
+RESIZES: dict[str, Op] = {
+    "bicubic": lambda y: F.interpolate(y, scale_factor=(1.7, 0.6), mode="bicubic"),
+    "bicubic_corners": lambda y: F.interpolate(y, (3, 7), mode="bicubic", align_corners=True),
+    "bilinear_antialias": lambda y: F.interpolate(y, (2, 6), mode="bilinear", antialias=True),
+    "bicubic_antialias": lambda y: F.interpolate(y, (2, 3), mode="bicubic", antialias=True),
+    "one_wide": lambda y: F.interpolate(y[..., :1], (6, 1), mode="bicubic", antialias=True),
+}
+"""Interpolation by more than the nearest two."""
 
 CONTRACTIONS: dict[str, tuple[dict[str, tuple[int, ...]], Callable[[Any], Tensor]]] = {
     "mm": ({"a": (2, 3), "b": (3, 4)}, lambda m: m.a @ m.b),
@@ -160,6 +234,12 @@ CONTRACTIONS: dict[str, tuple[dict[str, tuple[int, ...]], Callable[[Any], Tensor
     "linear_nd": ({"a": (2, 2, 3), "b": (4, 3), "c": (4,)}, lambda m: F.linear(m.a, m.b, m.c)),
     "kron": ({"a": (2, 2), "b": (2, 1)}, lambda m: torch.kron(m.a, m.b)),
     "bilinear": ({"a": (2, 3), "b": (2, 2), "c": (2, 3, 2)}, lambda m: F.bilinear(m.a, m.b, m.c)),
+    "bilinear_places": ({"a": (2, 2, 3), "b": (2, 2, 2), "c": (4, 3, 2), "d": (4,)},
+                        lambda m: F.bilinear(m.a, m.b, m.c, m.d)),
+    "bilinear_moved": ({"a": (3, 4), "c": (2, 3, 3)}, lambda m: F.bilinear(m.a.T, m.a.T.flip(0), m.c.mT)),
+    "bilinear_vector": ({"a": (3,), "b": (2,), "c": (2, 3, 2)}, lambda m: F.bilinear(m.a, m.b, m.c)),
+    "trilinear": ({"a": (2, 3), "b": (3, 2), "c": (2, 2)},
+                  lambda m: torch._trilinear(m.a, m.b, m.c, [2], [0], [1], [1])),
     "attention": ({"a": (1, 3, 2), "b": (1, 3, 2), "c": (1, 3, 2)},
                   lambda m: F.scaled_dot_product_attention(m.a, m.b, m.c)),
     "shared_operand": ({"a": (3, 3), "b": (3, 3)}, lambda m: (m.a @ m.b) @ m.a.T + m.a),
@@ -207,6 +287,18 @@ def problems() -> list[Problem]:
         for name, f in REDUCTIONS.items()
     ]
     found += [
+        expression(f"scatter/{name}", {"a": (3, 4), "b": (4,)}, lambda m, f=f: weigh(torch.sin(f(m.a * m.b))))
+        for name, f in SCATTERED.items()
+    ]
+    found += [
+        expression(f"fold/{name}", {"a": shape, "b": shape[1:]}, lambda m, f=f: weigh(torch.sin(f(m.a * m.b))))
+        for name, (shape, f) in FOLDS.items()
+    ]
+    found += [
+        expression(f"resize/{name}", {"a": (1, 2, 4, 5), "b": (5,)}, lambda m, f=f: weigh(torch.sin(f(m.a * m.b))))
+        for name, f in RESIZES.items()
+    ]
+    found += [
         expression(f"contract/{name}", shapes, lambda m, f=f: weigh(torch.tanh(f(m))))
         for name, (shapes, f) in CONTRACTIONS.items()
     ]
@@ -222,6 +314,13 @@ def problems() -> list[Problem]:
     return found
 
 
+def _batch_legit(m: Any, training: bool) -> Tensor:
+    """Batch norm as it is called where the operators are to have no side effects."""
+    mean, spread = torch.tensor([0.3, -0.2]).double(), torch.tensor([0.7, 1.9]).double()
+    made: Tensor = torch.ops.aten._native_batch_norm_legit(m.a, m.g, m.b, mean, spread, training, 0.1, 1e-5)[0]
+    return made
+
+
 NORMS: dict[str, tuple[dict[str, tuple[int, ...]], Callable[[Any], Tensor]]] = {
     "batch": ({"a": (5, 3), "g": (3,), "b": (3,)}, lambda m: F.batch_norm(m.a, None, None, m.g, m.b, training=True)),
     "batch_places": ({"a": (3, 2, 2, 2), "g": (2,)}, lambda m: F.batch_norm(m.a, None, None, m.g, training=True)),
@@ -234,6 +333,21 @@ NORMS: dict[str, tuple[dict[str, tuple[int, ...]], Callable[[Any], Tensor]]] = {
     "group": ({"a": (2, 4, 3), "g": (4,), "b": (4,)}, lambda m: F.group_norm(m.a, 2, m.g, m.b)),
     "group_plain": ({"a": (2, 4, 2, 2)}, lambda m: F.group_norm(m.a, 4)),
     "group_long": ({"a": (1, 4, 35), "g": (4,)}, lambda m: F.group_norm(m.a, 2, m.g)),
+    "batch_legit": ({"a": (3, 2, 4), "g": (2,), "b": (2,)}, lambda m: _batch_legit(m, True)),
+    "batch_legit_kept": ({"a": (3, 2, 4), "g": (2,), "b": (2,)}, lambda m: _batch_legit(m, False)),
+    "group_statistics": (
+        {"a": (2, 4, 3), "g": (4,)},
+        lambda m: torch.cat([o.reshape(-1) for o in torch.native_group_norm(m.a, m.g, None, 2, 4, 3, 2, 1e-5)]),
+    ),
+    "group_mean": ({"a": (2, 4, 3)}, lambda m: torch.native_group_norm(m.a, None, None, 2, 4, 3, 2, 1e-5)[1]),
+    "group_spread": (
+        {"a": (2, 4, 3), "g": (4,), "b": (4,)}, lambda m: torch.native_group_norm(m.a, m.g, m.b, 2, 4, 3, 2, 1e-5)[2],
+    ),
+    "weight": ({"a": (3, 4), "g": (3, 1)}, lambda m: torch._weight_norm(m.a, m.g, 0)),
+    "weight_last": ({"a": (4, 2, 3), "g": (1, 1, 3)}, lambda m: torch._weight_norm(m.a, m.g, 2)),
+    "weight_of_moved": ({"a": (4, 3), "g": (3,)}, lambda m: torch._weight_norm(m.a.sin().T, m.g[:, None] ** 2, 0)),
+    "weight_kept_length": ({"a": (3, 4)}, lambda m: torch._weight_norm(m.a, torch.ones(3, 1).double(), 0)),
+    "weight_length_only": ({"g": (3, 1)}, lambda m: torch._weight_norm(torch.ones(3, 4).double(), m.g, 0)),
     "layer_long": ({"a": (2, 70), "g": (70,)}, lambda m: F.layer_norm(m.a, (70,), m.g)),
 }  # fmt: skip
 """Statistics of the batch; "long" rows are looked at by their envelope."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from tests.problems.base import Problem, network, weigh
 
@@ -242,6 +243,14 @@ def problems() -> list[Problem]:
                 lambda m, x: weigh(m(x)), x=(2, 2, 5)),
         network("net/conv2d", lambda: nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
                 nn.Flatten(), nn.Linear(8, 2)), lambda m, x: weigh(m(x)), x=(1, 1, 4, 4)),
+        network("net/weight_norm", lambda: nn.Sequential(weight_norm(nn.Linear(3, 4)), nn.Tanh(),
+                weight_norm(nn.Linear(4, 2), dim=1)), lambda m, x: weigh(m(x)), x=(2, 3)),
+        network("net/weight_norm_whole", lambda: weight_norm(nn.Linear(3, 2), dim=None),
+                lambda m, x: weigh(m(x)), x=(2, 3)),
+        network("net/weight_norm_conv", lambda: nn.Sequential(weight_norm(nn.Conv1d(2, 3, 3, padding=1)), nn.ReLU(),
+                weight_norm(nn.ConvTranspose1d(3, 2, 2))), lambda m, x: weigh(m(x)), x=(1, 2, 5)),
+        network("net/fold", lambda: nn.Sequential(nn.Unfold(2), nn.Tanh(), nn.Fold((3, 4), 2), nn.Linear(4, 2)),
+                lambda m, x: weigh(m(x)), x=(1, 1, 3, 4)),
         network("net/conv2d_groups", lambda: nn.Sequential(nn.Conv2d(2, 4, 2, groups=2, dilation=2), nn.AvgPool2d(2)),
                 lambda m, x: weigh(m(x)), x=(1, 2, 4, 4)),
         network("net/conv_transpose", lambda: nn.ConvTranspose1d(2, 2, 3, stride=2),

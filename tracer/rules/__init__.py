@@ -10,19 +10,19 @@ import torch
 
 from gradtrace.tracer.rules import convolution, inplace, pooling, scattering
 from gradtrace.tracer.rules.base import Context, Use
-from gradtrace.tracer.rules.contraction import CONTRACTIONS
+from gradtrace.tracer.rules.contraction import CONTRACTIONS, TRILINEAR_ATTRIBUTES
 from gradtrace.tracer.rules.declared import declared, kind_of
 from gradtrace.tracer.rules.inplace import COPY_SLICES
-from gradtrace.tracer.rules.norms import NORMALISED, norm
+from gradtrace.tracer.rules.norms import NORMALISED, norm, weight_norm
 from gradtrace.tracer.rules.pairs import (
     ELEMENTWISE,
-    MOMENTS,
     PAIRED,
     REDUCTIONS,
+    TWO_REDUCTIONS,
     elementwise,
-    moments,
     reduction,
     single_output,
+    two_reductions,
 )
 from gradtrace.tracer.rules.probe import probed, refuse_opaque
 from gradtrace.tracer.rules.rows import ROWS
@@ -52,14 +52,20 @@ def uses_of(context: Context) -> list[Use]:
         return convolution.convolution(context)
     if op in pooling.WINDOWED:
         return pooling.windowed(context)
-    if op in MOMENTS:
-        return moments(context)
+    if op in TWO_REDUCTIONS:
+        return two_reductions(context)
     if op in NORMALISED and (normalised := norm(context)) is not None:
         return normalised
+    if op == "WeightNormInterface" and (weighed := weight_norm(context)) is not None:
+        return weighed
     if op in SELECTED:
         return selection(context)
     if op in scattering.SUMS:
         return scattering.sums(context)
+    if op in scattering.REDUCED:
+        return scattering.reduced(context)
+    if op == "Col2Im":
+        return scattering.fold(context)
     if op == "Embedding":
         return scattering.embedding(context)
     if op == "EmbeddingBag" and (bagged := scattering.bag(context)) is not None:
@@ -93,8 +99,14 @@ _ATTRIBUTES = {
     "LogSoftmax": ("dim",),
     "SafeSoftmax": ("dim",),
     "Cumsum": ("dim",),
+    "Cumprod": ("dim",),
+    "Logcumsumexp": ("dim",),
+    "Trilinear": TRILINEAR_ATTRIBUTES,
+    "Col2Im": scattering.FOLD_ATTRIBUTES,
     "NativeBatchNorm": ("training",),
+    "NativeBatchNormLegit": ("training",),
     "NativeGroupNorm": ("group",),
+    "WeightNormInterface": ("dim",),
     "EmbeddingBag": ("mode", "sparse", "scale_grad_by_freq"),
     "NativeLayerNorm": ("normalized_shape",),
     "NllLoss": ("reduction",),
@@ -106,6 +118,6 @@ _ATTRIBUTES = {
 
 def attributes_of(op: str) -> tuple[str, ...]:
     """Names of the saved numbers that the rule of this operator reads: part of a plan's key."""
-    if op in REDUCTIONS or op in MOMENTS:
+    if op in REDUCTIONS or op in TWO_REDUCTIONS:
         return ("dim", "keepdim")
     return _ATTRIBUTES.get(op, ())

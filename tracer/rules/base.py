@@ -13,6 +13,9 @@ from gradtrace.tracer.walk import Node
 Entries = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """Scalar edges of one operand: ids int32 [E], output indices int32 [E], weights [E]."""
 
+MAX_PARTIALS = 1 << 24
+"""Partials of one operator that a rule works out at every step; an operator that has more is left to probing."""
+
 
 @dataclass(frozen=True)
 class Source:

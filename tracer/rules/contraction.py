@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -23,7 +23,8 @@ from gradtrace.tracer.kernels.layout import (
     B,
     K,
 )  # fmt: skip
-from gradtrace.tracer.rules.base import Context, Source, Use
+from gradtrace.tracer.rules.base import MAX_PARTIALS, Context, Entries, Source, Use
+from gradtrace.tracer.rules.probe import with_the_rest
 from gradtrace.tracer.walk import Node
 
 _SMALL = 1 << 13
@@ -191,6 +192,55 @@ def _matrix_vector(context: Context, left: int, right: int, names: tuple[str, st
     return uses
 
 
+def _trilinear(context: Context) -> list[Use] | None:
+    """nn.Bilinear: out[b, o] = Σ_ij x[b, i] · w[o, i, j] · y[b, j]. None for other sums of three factors.
+
+    Of x and y the other two factors' product tells the weights; of w that of x and y.
+    """
+    node = context.node
+    if tuple(tuple(node.saved(name)) for name in TRILINEAR_ATTRIBUTES) != ((1, 3), (0,), (1, 2), (2, 3)):
+        return None
+    (x_ids, w_ids, y_ids), (rows, cols) = context.ids, node.shapes[0]
+    uses = []
+    for slot, ids, other, equation in ((0, x_ids, "i3", "oij,bj->boi"), (2, y_ids, "i1", "oij,bi->boj")):
+        if ids is None:
+            continue
+
+        def partials(node: Node, other: str = other, equation: str = equation) -> torch.Tensor:
+            return torch.einsum(equation, node.saved("i2").detach(), node.saved(other).detach()).contiguous()
+
+        inner = ids.shape[1]
+        use = Use(
+            slot, 0, ids.reshape(rows, inner, 1), MM,
+            sources={A: Source("derived", slot, derive=partials)},
+            fields={
+                A_S0: cols * inner, A_SK: inner, A_SM: 1, B: -1, B_S0: cols, B_SK: 1, B_SN: 0, K: cols,
+                U0: cols, U1: 0, U2: 0, UK: 1,
+            },
+        )  # fmt: skip
+        uses.append(use)
+    if w_ids is not None:
+        inner = w_ids[0].numel()
+        use = Use(
+            1, 0, w_ids.reshape(1, cols, inner), MM,
+            sources={B: Source("derived", 1, derive=_outer)},
+            fields={
+                A: -1, A_S0: 0, A_SK: cols, A_SM: 1, B_S0: 0, B_SK: inner, B_SN: 1, K: rows,
+                U0: 0, U1: 1, U2: 0, UK: cols,
+            },
+        )  # fmt: skip
+        uses.append(use)
+    return sorted(uses, key=lambda use: use.slot)
+
+
+TRILINEAR_ATTRIBUTES = ("expand1", "expand2", "expand3", "sumdim")
+
+
+def _outer(node: Node) -> torch.Tensor:
+    """x[b, i] · y[b, j]."""
+    return torch.einsum("bi,bj->bij", node.saved("i1").detach(), node.saved("i3").detach()).contiguous()
+
+
 _TRIANGLE = 1 << 12
 
 
@@ -217,6 +267,44 @@ def _cumsum(context: Context) -> list[Use] | None:
     ]  # fmt: skip
 
 
+def _cumulative(context: Context) -> list[Use] | None:
+    """Cumulative products and their like: out[i] reads all x[j] with j ≤ i, by partials that depend on values.
+
+    None if those are too many.
+    """
+    ids, shape = context.ids[0], context.node.shapes[0]
+    assert ids is not None  # one operand
+    if not shape or shape.numel() * shape[context.node.saved_int("dim")] > MAX_PARTIALS:
+        return None
+    return [Use(0, 0, ids, listed=_earlier)]
+
+
+def _earlier(node: Node, ids: Sequence[torch.Tensor | None]) -> Entries:
+    operand, dim, shape = ids[0], node.saved_int("dim"), node.shapes[0]
+    assert operand is not None  # one operand
+    j, i = torch.triu_indices(shape[dim], shape[dim])
+    numbers = torch.arange(shape.numel(), dtype=torch.int32).view(shape).movedim(dim, -1)
+    own, outs, weights = operand.movedim(dim, -1)[..., j], numbers[..., i], _CUMULATIVE[node.op](node, dim)[..., j, i]
+    return with_the_rest(
+        operand, [(own.reshape(-1).to(torch.int32), outs.reshape(-1), weights.reshape(-1))], node.dtypes[0]
+    )
+
+
+def _without_one(node: Node, dim: int) -> torch.Tensor:
+    """[..., j, i]: the product of all up to i but j (no quotient, which zeros would spoil)."""
+    x = node.saved("self").detach().cpu().to(node.dtypes[0]).movedim(dim, -1).unsqueeze(-2)
+    own = torch.eye(x.shape[-1], dtype=torch.bool)
+    return torch.where(own, 1, x).cumprod(-1)
+
+
+def _exponential_shares(node: Node, dim: int) -> torch.Tensor:
+    """[..., j, i]: exp(x_j − y_i), of y the cumulative log-sums."""
+    x, y = (node.saved(name).detach().cpu().movedim(dim, -1) for name in ("self", "result"))
+    return (x.unsqueeze(-1) - y.unsqueeze(-2)).exp()
+
+
+_CUMULATIVE = {"Cumprod": _without_one, "Logcumsumexp": _exponential_shares}
+
 CONTRACTIONS: dict[str, Callable[[Context], list[Use] | None]] = {
     "Mm": _mm,
     "Addmm": _addmm,
@@ -226,6 +314,8 @@ CONTRACTIONS: dict[str, Callable[[Context], list[Use] | None]] = {
     "Addr": _addr,
     "Mv": _mv,
     "Addmv": _addmv,
+    "Trilinear": _trilinear,
     "Cumsum": _cumsum,
+    **dict.fromkeys(_CUMULATIVE, _cumulative),
 }
 """Rule by operator name; None leaves an operator to probing."""

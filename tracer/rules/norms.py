@@ -1,14 +1,23 @@
-"""Batch, instance and group norm. The input has one consumer a scalar where statistics are kept ones; where they are the
-batch's own, every scalar of a channel (or group) reaches all outputs of it, by a Jacobian that is known in closed form.
+"""Batch, instance, group and weight norm. The input has one consumer a scalar where statistics are kept ones; where
+they are the batch's own, every scalar of a channel (or group) reaches all outputs of it, by a Jacobian that is known in
+closed form. So does every scalar of a row whose length is taken out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
 from gradtrace.tracer.kernels.layout import (
+    A_S0,
+    A_SK,
+    A_SM,
+    B_S0,
+    B_SK,
+    B_SN,
+    MM,
     NORM,
     ROW,
     ROW_SCALE,
@@ -16,20 +25,24 @@ from gradtrace.tracer.kernels.layout import (
     U0,
     U1,
     U2,
+    UK,
     VALUES,
     WEIGHT_ROWS,
     WEIGHTS,
+    A,
+    B,
     K,
-)
-from gradtrace.tracer.rules.base import Context, Source, Use
+)  # fmt: skip
+from gradtrace.tracer.rules.base import MAX_PARTIALS, Context, Source, Use
+from gradtrace.tracer.rules.pairs import one_of_several
 from gradtrace.tracer.walk import Node
 
 
 def norm(context: Context) -> list[Use] | None:
-    """Rule for NativeBatchNorm and NativeGroupNorm; None where more than the normalised output is read."""
+    """Rule for `NORMALISED`; None where statistics are read that are not group norm's."""
     node = context.node
     if context.outputs != [0]:
-        return None
+        return _with_statistics(context) if node.op == "NativeGroupNorm" else None
     shape = node.shapes[0]
     x_ids, weight_ids, bias_ids = (*context.ids, None, None)[:3]
     uses = []
@@ -40,7 +53,7 @@ def norm(context: Context) -> list[Use] | None:
             use.sources[WEIGHTS] = Source("derived", 0, derive=_slope)
         uses.append(use)
     elif x_ids is not None and x_ids.numel():
-        uses.append(_by_channel(node, x_ids) if node.op == "NativeBatchNorm" else _by_group(node, x_ids))
+        uses.append(_by_group(node, x_ids) if node.op == "NativeGroupNorm" else _by_channel(node, x_ids))
     channel = (1, -1, *(1 for _ in shape[2:]))
     if weight_ids is not None:
         use = Use(1, 0, weight_ids.view(channel).expand(shape), outs=context.out_index())
@@ -48,6 +61,22 @@ def norm(context: Context) -> list[Use] | None:
         uses.append(use)
     if bias_ids is not None:
         uses.append(Use(2, 0, bias_ids.view(channel).expand(shape), outs=context.out_index()))
+    return uses
+
+
+def _with_statistics(context: Context) -> list[Use]:
+    """Group norm whose means or 1/std are read too: each scalar of the input goes into those of its group."""
+    normalised = 0 in context.outputs
+    uses = (norm(replace(context, outputs=[0])) or []) if normalised else []
+    ids = context.ids[0]
+    for output in context.outputs:
+        if output and ids is not None and ids.numel():
+            groups = context.out_index(output).reshape(-1, 1)
+            outs = groups.expand(-1, ids.numel() // groups.shape[0]).reshape(ids.shape)
+            uses.append(one_of_several(ids, output, outs))
+    for slot in (1, 2):  # statistics read gains and shifts without a partial
+        if not normalised and context.ids[slot] is not None:
+            uses += context.unused(slot, torch.empty(0))
     return uses
 
 
@@ -89,7 +118,7 @@ def _by_group(node: Node, ids: torch.Tensor) -> Use:
 
 
 def _kept(node: Node) -> bool:
-    return node.op == "NativeBatchNorm" and not node.saved("training")
+    return node.op in ("NativeBatchNorm", "NativeBatchNormLegit") and not node.saved("training")
 
 
 def _statistics(node: Node) -> tuple[torch.Tensor, torch.Tensor]:
@@ -122,6 +151,56 @@ def _slope(node: Node) -> torch.Tensor:
 
 NORMALISED: dict[str, Callable[[Node], torch.Tensor]] = {
     "NativeBatchNorm": _batch_normalised,
+    "NativeBatchNormLegit": _batch_normalised,
+    "BatchNormWithUpdate": _batch_normalised,
     "NativeGroupNorm": _group_normalised,
 }
 """The input less its mean over its standard deviation."""
+
+
+def weight_norm(context: Context) -> list[Use] | None:
+    """w = g · v / ‖v‖ by row of v; partials: g / ‖v‖ · (δ_ij − v̂_i·v̂_j) for v, and v̂ for g.
+
+    A row's partials are one matrix, of which the choice is a (max, ×) product with the gradient. None if they are too
+    many.
+    """
+    v_ids, g_ids = context.ids
+    shape = context.node.shapes[0]
+    uses = []
+    if v_ids is not None:
+        first = context.node.saved_int("dim") == 0  # or the last dimension tells the rows
+        rows = shape[0] if first else shape[-1]
+        width = shape.numel() // max(rows, 1)
+        if rows * width * width > MAX_PARTIALS:
+            return None
+        ids = v_ids.reshape(rows, width) if first else v_ids.reshape(width, rows).t()
+        apart, along = (width, 1) if first else (1, rows)
+        use = Use(
+            0, 0, ids.unsqueeze(2), MM,
+            sources={A: Source("derived", 0, derive=_weight_partials)},
+            fields={
+                A_S0: width * width, A_SK: width, A_SM: 1, B: -1, B_S0: apart, B_SK: along, B_SN: 0, K: width,
+                U0: apart, U1: 0, U2: 0, UK: along,
+            },
+        )  # fmt: skip
+        uses.append(use)
+    if g_ids is not None:
+        use = Use(1, 0, g_ids.expand(shape), outs=context.out_index())
+        use.sources[WEIGHTS] = Source("derived", 1, derive=_directions)
+        uses.append(use)
+    return uses
+
+
+def _directions(node: Node) -> torch.Tensor:
+    """v̂ = v / ‖v‖."""
+    v, length = node.saved("v").detach(), node.saved("result1").detach()
+    return (v / length).to(v.dtype)
+
+
+def _weight_partials(node: Node) -> torch.Tensor:
+    """[row, i, j]: ∂w_i/∂v_j."""
+    unit, scale = _directions(node), node.saved("g").detach() / node.saved("result1").detach()
+    first = node.saved_int("dim") == 0
+    unit = unit.reshape(unit.shape[0], -1) if first else unit.reshape(-1, unit.shape[-1]).t()
+    own = torch.eye(unit.shape[1], dtype=unit.dtype, device=unit.device)
+    return ((own - unit[:, :, None] * unit[:, None, :]) * scale.reshape(-1, 1, 1)).to(unit.dtype).contiguous()

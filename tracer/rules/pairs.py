@@ -102,6 +102,7 @@ ELEMENTWISE = frozenset(
         "Frac",
         "NativeDropout",
         "FusedDropout",
+        "NativeDropoutBackward",
         "Deg2Rad",
         "Rad2Deg",
         "Copysign",
@@ -123,12 +124,22 @@ ELEMENTWISE = frozenset(
         "Normal",
         "Mvlgamma",
         "Polygamma",
+        "Frexp",
+        "Nextafter",
+        "SpecialBesselJ0",
+        "SpecialBesselJ1",
+        "SpecialBesselY0",
+        "SpecialBesselY1",
         "SpecialEntr",
         "SpecialErfcx",
         "SpecialI0E",
         "SpecialI1",
         "SpecialI1E",
         "SpecialLogNdtr",
+        "SpecialModifiedBesselI0",
+        "SpecialModifiedBesselI1",
+        "SpecialModifiedBesselK0",
+        "SpecialModifiedBesselK1",
         "SpecialNdtri",
         "SpecialXlog1Py",
         "Tap",
@@ -206,10 +217,10 @@ def reduction(context: Context) -> list[Use]:
     return [_one_consumer(context, 0, ids, outs)]
 
 
-MOMENTS = ("VarMean", "StdMean")
+TWO_REDUCTIONS = ("VarMean", "StdMean", "Aminmax")
 
 
-def moments(context: Context) -> list[Use]:
+def two_reductions(context: Context) -> list[Use]:
     """Two reductions in one operator: each operand scalar is read by one scalar of either output."""
     ids = context.ids[0]
     assert ids is not None  # one operand
@@ -219,10 +230,15 @@ def moments(context: Context) -> list[Use]:
     uses = []
     for output in context.outputs:
         outs = context.positions(context.node.shapes[output].numel()).view(shape).expand(ids.shape)
-        use = Use(0, output, ids, outs=outs)
-        use.sources[WEIGHTS] = Source("derived", 0, derive=_partials_of(output, ids.shape))
-        uses.append(use)
+        uses.append(one_of_several(ids, output, outs))
     return uses
+
+
+def one_of_several(ids: torch.Tensor, output: int, outs: torch.Tensor) -> Use:
+    """The first operand of an operator with several outputs: one scalar of this output reads each of its scalars."""
+    use = Use(0, output, ids, outs=outs)
+    use.sources[WEIGHTS] = Source("derived", 0, derive=_partials_of(output, ids.shape))
+    return use
 
 
 def _partials_of(output: int, shape: torch.Size) -> Callable[[Node], torch.Tensor]:

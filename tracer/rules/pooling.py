@@ -1,4 +1,4 @@
-"""Average pooling and linear interpolation: every output scalar is a weighted mean of a window, known beforehand.
+"""Average pooling, linear and cubic interpolation: every output scalar is a weighted sum of a window, known before.
 
 Windows are products of one range a dimension; each dimension gives a list of (input, output, weight).
 """
@@ -55,24 +55,35 @@ def _pooled(node: Node, sizes: tuple[int, ...], outputs: tuple[int, ...]) -> lis
 
 
 def _interpolated(node: Node, sizes: tuple[int, ...], outputs: tuple[int, ...]) -> list[Pairs]:
-    """Linear interpolation of one dimension, read off PyTorch's own kernel at work on a unit matrix."""
+    """Interpolation of one dimension, read off PyTorch's own kernel at work on a unit matrix."""
     names = ("scales",) if len(sizes) == 1 else ("scales_d", "scales_h", "scales_w")[3 - len(sizes) :]
+    corners = bool(node.saved("align_corners"))
     found = []
     for size, count, name in zip(sizes, outputs, names, strict=True):
         unit = torch.eye(size, dtype=torch.float64)[None]
-        matrix = torch.ops.aten.upsample_linear1d.default(
-            unit, [count], bool(node.saved("align_corners")), node.saved(name)
-        )[0]
+        kernel = _PLANAR.get(node.op)
+        if kernel is None:
+            matrix = torch.ops.aten.upsample_linear1d.default(unit, [count], corners, node.saved(name))[0]
+        else:
+            matrix = kernel(unit[:, :, None], [1, count], corners, None, node.saved(name))[0, :, 0]
         found.append([(x, y, float(matrix[x, y])) for x, y in matrix.nonzero().tolist()])
     return found
 
 
+_PLANAR = {
+    "UpsampleBicubic2D": torch.ops.aten.upsample_bicubic2d.default,
+    "UpsampleBilinear2DAa": torch.ops.aten._upsample_bilinear2d_aa.default,
+    "UpsampleBicubic2DAa": torch.ops.aten._upsample_bicubic2d_aa.default,
+}
+"""Kernels that work on planes only: one dimension is a plane one scalar high."""
+
+
 def windowed(context: Context) -> list[Use]:
-    """Rule for average pooling and linear interpolation."""
+    """Rule for average pooling and interpolation."""
     node, ids = context.node, context.ids[0]
     assert ids is not None  # one operand
     shape = node.shapes[0]
-    dims = int(node.op[-2])  # "AvgPool2D"
+    dims = int(next(c for c in node.op if c.isdigit()))  # "AvgPool2D"
     sizes, outputs = tuple(ids.shape[-dims:]), tuple(shape[-dims:])
     by_dim = (_interpolated if node.op.startswith("Upsample") else _pooled)(node, sizes, outputs)
     at, out, weight = (
@@ -103,4 +114,4 @@ def _constant(weights: torch.Tensor) -> Callable[[Node], torch.Tensor]:
 ATTRIBUTES = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override", "align_corners",
               "output_size", "scales", "scales_d", "scales_h", "scales_w")  # fmt: skip
 WINDOWED = ("AvgPool2D", "AvgPool3D", "AdaptiveAvgPool2D", "AdaptiveAvgPool3D", "UpsampleLinear1D", "UpsampleBilinear2D",
-            "UpsampleTrilinear3D")  # fmt: skip
+            "UpsampleTrilinear3D", *_PLANAR)  # fmt: skip

@@ -1,4 +1,5 @@
-"""Sums into places that an index tensor names: scatter_add, index_add, accumulating index_put, embedding bags.
+"""Sums and other reductions into places that indices name: scatter_add, index_add, accumulating index_put,
+scatter_reduce, index_reduce, segment_reduce, fold, embedding bags.
 
 Every scalar of what is added has one consumer (each copy of a broadcast one its own), found by letting PyTorch's own
 indexing work on the numbers of the output's scalars, at every step.
@@ -9,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 
-from gradtrace.tracer.rules.base import Context, Entries, Use
+from gradtrace.tracer.kernels.layout import WEIGHTS
+from gradtrace.tracer.movement import call
+from gradtrace.tracer.rules.base import Context, Entries, Source, Use
 from gradtrace.tracer.rules.probe import with_the_rest
-from gradtrace.tracer.walk import Node
+from gradtrace.tracer.walk import Node, as_signed
 
 Ids = Sequence[torch.Tensor | None]
 
@@ -78,6 +82,84 @@ def sums(context: Context) -> list[Use]:
     if added is not None:
         uses.append(Use(1, 0, added, listed=SUMS[node.op]))
     return uses
+
+
+def _scattered_to(node: Node, shape: torch.Size) -> torch.Tensor:
+    index = node.saved("index").cpu()
+    numbers = _numbers(node)
+    # Autograd itself wants an index for each scalar of the source.
+    return numbers.gather(node.saved_int("dim"), index) if node.shapes[0] else numbers.expand(index.shape)
+
+
+def _indexed_to(node: Node, shape: torch.Size) -> torch.Tensor:
+    index, numbers = node.saved("index").cpu().reshape(-1), _numbers(node)
+    return numbers.index_select(node.saved_int("dim"), index) if numbers.dim() else numbers.expand(shape)
+
+
+def _segment_of(node: Node, shape: torch.Size) -> torch.Tensor:
+    """Segments follow each other along one axis, told by lengths or by where each begins and the last ends."""
+    axis, offsets = node.saved_int("axis"), node.saved("offsets")
+    if offsets is None:
+        ends = node.saved("lengths").cpu().cumsum(-1)
+        first = torch.zeros_like(ends[..., :1])
+    else:
+        first, ends = offsets.cpu()[..., :1], offsets.cpu()[..., 1:]
+    places = torch.arange(shape[axis]).expand(*ends.shape[:-1], -1).contiguous()
+    segment = torch.searchsorted(ends.contiguous(), places, right=True)
+    read = (places >= first) & (segment < ends.shape[-1])
+    later = (...,) + (None,) * (len(shape) - axis - 1)
+    outs = _numbers(node).gather(axis, segment.clamp(max=ends.shape[-1] - 1)[later].expand(shape))
+    return torch.where(read[later], outs, -1)
+
+
+REDUCED: dict[str, Callable[[Node, torch.Size], torch.Tensor]] = {
+    "ScatterReduce": _scattered_to,
+    "IndexReduce": _indexed_to,
+    "SegmentReduce": _segment_of,
+}
+"""(node, shape of what is reduced: its last operand) -> flat output index that reads each scalar, or -1."""
+
+
+def reduced(context: Context) -> list[Use]:
+    """Uses of what is reduced, and of what it is reduced into (not of segment_reduce): each scalar has one consumer.
+
+    So the node's own backward, called with ones, has the partials: of sums, means, products, minima and maxima alike.
+    """
+    base, added = (None, *context.ids) if context.node.op == "SegmentReduce" else context.ids
+    slot = len(context.ids) - 1
+    uses = []
+    if base is not None:
+        use = Use(0, 0, base, outs=context.out_index())
+        use.sources[WEIGHTS] = Source("ones", 0, count=base.numel())  # as those of the rest are, so that ties stay ties
+        uses.append(use)
+    if added is not None:
+        uses.append(Use(slot, 0, added, listed=_reduced))
+    return uses
+
+
+def _reduced(node: Node, ids: Ids) -> Entries:
+    added = ids[-1]
+    assert added is not None  # listed only where it takes a gradient
+    outs = REDUCED[node.op](node, added.shape).reshape(-1)
+    partials = call(node, torch.ones(node.shapes[0], dtype=node.dtypes[0]))[len(ids) - 1]
+    weights = torch.zeros(outs.shape) if partials is None else partials.detach().reshape(-1)
+    read = outs >= 0
+    return with_the_rest(added, [_pairs(added.reshape(-1)[read], outs[read], weights[read], node)], node.dtypes[0])
+
+
+def fold(context: Context) -> list[Use]:
+    """Blocks [N, C·kernel, L] summed into an image [N, C, H, W]: each scalar goes where F.unfold would find it."""
+    node, ids = context.node, context.ids[0]
+    assert ids is not None  # one operand
+    shape = node.shapes[0]
+    image = torch.arange(1.0, shape.numel() + 1, dtype=torch.float64).view(-1, *shape[-3:])  # 0 is padding
+    kernel, dilation, padding, stride = (tuple(as_signed(v) for v in node.saved(name)) for name in FOLD_ATTRIBUTES)
+    outs = F.unfold(image, kernel, dilation, padding, stride).reshape(-1).to(torch.int32) - 1
+    read = (outs >= 0).nonzero().reshape(-1)
+    return [Use(0, 0, ids.reshape(-1)[read], outs=outs[read]), *context.unused(0, read)]
+
+
+FOLD_ATTRIBUTES = ("kernel_size", "dilation", "padding", "stride")
 
 
 def embedding(context: Context) -> list[Use]:
