@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from itertools import pairwise
 from statistics import fmean, stdev
 
 import pytest
@@ -164,7 +165,7 @@ def test_the_examples_of_the_command_name_components_that_are_there() -> None:
     lines = [line.split() for line in (command.help or "").splitlines() if line.strip().startswith("gradtrace ablate")]
     assert len(lines) >= 4
     for words in lines:
-        given = dict(zip(words[:-1], words[1:], strict=True))
+        given = dict(pairwise(words))
         settings = dict([given["--set"].split("=")]) if "--set" in given else {}
-        groups = [tuple(b.split("+")) for a, b in zip(words[:-1], words[1:], strict=True) if a == "--component"]
+        groups = [tuple(b.split("+")) for a, b in pairwise(words) if a == "--component"]
         assert len(copies_of([spec_from_text(words[2], settings)], groups)) == 1 + len(groups)

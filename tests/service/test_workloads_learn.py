@@ -35,15 +35,22 @@ SHORT: dict[str, tuple[dict[str, object], float, float]] = {
 ROOT = Path(__file__).resolve().parents[2]
 
 LONG: dict[str, tuple[dict[str, object], float, float]] = {
-    "rnn adding": ({"task": "adding"}, 0.3, 0.3),
-    "lstm adding": ({"task": "adding"}, 0.1, 0.4),
-    "gru adding": ({"task": "adding"}, 0.1, 0.4),
+    "rnn adding": ({"task": "adding"}, 0.05, 0.3),
+    "lstm adding": ({"task": "adding"}, 0.02, 0.8),
+    "gru adding": ({"task": "adding"}, 0.01, 0.8),
     "stack-rnn superposition": ({"epochs": 6}, 0.05, 0.97),
     "stack-rnn dyck": ({"language": "dyck", "epochs": 4}, 0.1, 0.93),
     "stack-rnn unmarked": ({"language": "unmarked-reversal"}, 0.5, 0.55),
+    "stack-rnn padded": (
+        {"language": "padded-reversal", "controller": "lstm", "hidden": 32, "lr": 0.01, "epochs": 5},
+        0.2,
+        0.85,
+    ),
     "ntm": ({"epochs": 4}, 0.1, 0.97),
     "ntm feedforward": ({"controller": "feedforward", "epochs": 8}, 0.1, 0.97),
 }
+"""As `SHORT`. Who always answers the mean in adding has a loss of 1/6, which is 0.08 (`rnn`), 0.15 and 0.09 of the untrained
+one, and is right one time in five."""
 
 
 def learns(workload: str, parameters: dict[str, object], loss: float, accuracy: float) -> None:

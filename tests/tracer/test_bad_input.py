@@ -217,8 +217,13 @@ def test_a_loss_that_compiled_code_recorded_is_refused() -> None:
 
 def test_complex_numbers() -> None:
     w = nn.Parameter(torch.randn(3, dtype=torch.complex64))
-    with pytest.raises(TraceError, match="complex"):
+    with pytest.raises(
+        UntraceableOperatorError, match=r"complex numbers; .* with real tensors \(torch\.view_as_real\)"
+    ):
         trace(lambda: (w * w).abs().sum(), nn.ParameterDict({"w": w}))
+    with pytest.raises(LossError, match=r"The loss is complex; .* Did you mean loss\.abs\(\)\?"):
+        trace(lambda: (w * w).sum(), nn.ParameterDict({"w": w}))
+    assert w.grad is None
 
 
 @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")

@@ -135,19 +135,25 @@ STEPS = LAG + 1
 
 
 def test_an_lstm_that_has_to_learn_to_carry_is_traced_through_its_carry_once_it_has() -> None:
+    """In both modes; but maxprod finds about one carried step in six before anything is learnt, greedy next to none."""
     instance = made("lstm", lag=LAG, lr=0.01, forget_bias=-4)
     starts = first_symbols(instance, 8)
-    before = trace(lambda: instance.loss(instance.probe), instance.model)
+
+    def visits() -> dict[str, dict[str, float]]:
+        found = trace(lambda: instance.loss(instance.probe), instance.model, mode=MODES)
+        return {mode: crossed(found, starts, mode).visits for mode in MODES}
+
+    before = visits()  # read at once: paths are followed when they are asked for, by the weights as they are then
     learn(instance, 15)
     assert instance.evaluate()["accuracy"] > 0.95
-    after = trace(lambda: instance.loss(instance.probe), instance.model)
+    after = visits()
     carry, fresh = "recurrent.l0.carry", "recurrent.l0.write"
-    at_first, at_last = (crossed(t, starts, "greedy").visits for t in (before, after))
-    # Gates shut: every step is made by writing anew what the hidden state says.
-    assert at_first[carry] < 0.05 * STEPS
-    assert at_first[fresh] > 0.95 * STEPS
-    # How far training gets in 15 epochs depends on the processor's rounding: 3.8 of 6 steps on one, over 4.2 on another.
-    assert at_last[carry] > 0.5 * STEPS > at_last[fresh]
+    for mode, least, most in (("greedy", 0.0, 0.05), ("maxprod", 0.1, 0.3)):
+        # Gates shut: every step but those is made by writing anew what the hidden state says.
+        assert least * STEPS <= before[mode][carry] < most * STEPS, mode
+        assert before[mode][carry] + before[mode][fresh] > 0.98 * (STEPS + 1), mode
+        # How far training gets in 15 epochs depends on the processor's rounding.
+        assert after[mode][carry] > 0.5 * STEPS > after[mode][fresh], mode
 
 
 @pytest.mark.parametrize("mode", MODES)

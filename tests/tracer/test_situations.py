@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,70 @@ from gradtrace.tracer.errors import TraceError, UntraceableOperatorError
 from gradtrace.tracer.rules import inplace
 from tests.oracle.judge import Judge
 from tests.oracle.oracle import consult_loss
-from tests.problems.base import Scene, weigh
+from tests.oracle.recording import decomposed_kernels
+from tests.problems.base import Problem, Scene, network, weigh
 from tests.problems.situations import Centred, Swish
-from tests.tracer.judging import told_components
+from tests.tracer.judging import MODES, told_components
+from tests.tracer.judging import judge as judged
+from tests.tracer.oracles import oracle_of
+
+# -- packed sequences ---------------------------------------------------------------------------------------------
+
+
+class Packed(nn.Module):
+    """A recurrent module over a packed batch of unequal lengths: its outputs, padded, and its last states."""
+
+    def __init__(self, core: nn.Module, lengths: Sequence[int], in_order: bool, batch_first: bool) -> None:
+        super().__init__()
+        self.core, self.lengths, self.in_order, self.batch_first = core, torch.tensor(lengths), in_order, batch_first
+
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        packed = nn.utils.rnn.pack_padded_sequence(
+            x, self.lengths, batch_first=self.batch_first, enforce_sorted=self.in_order
+        )
+        y, states = self.core(packed)
+        states = list(states) if isinstance(states, tuple) else [states]
+        return nn.utils.rnn.pad_packed_sequence(y, batch_first=self.batch_first)[0], states
+
+
+def packed(kind: str, lengths: Sequence[int], *, in_order: bool = True, **kwargs: Any) -> Problem:
+    """Every output and every last state counts."""
+    build = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}[kind]
+
+    def loss(model: Any, x: Tensor) -> Tensor:
+        y, states = model(x)
+        return weigh(y) + sum(weigh(state**2) for state in states)
+
+    n, t = len(lengths), max(lengths)
+    named = [kind, *(k if v is True else f"{k}={v}" for k, v in kwargs.items()), *map(str, lengths)]
+    return network(
+        f"packed/{'_'.join(named)}",
+        lambda: Packed(build(2, 2, **kwargs), lengths, in_order, kwargs.get("batch_first", False)),
+        loss,
+        x=(n, t, 2) if kwargs.get("batch_first") else (t, n, 2),
+    )
+
+
+PACKED = [
+    packed("gru", (3, 2, 1)),
+    packed("gru", (1, 3, 2), in_order=False),
+    packed("gru", (3, 3, 1), bidirectional=True),
+    packed("rnn", (3, 2, 1)),
+    packed("rnn", (2, 1, 3), in_order=False, nonlinearity="relu"),
+    packed("rnn", (3, 2, 2), bidirectional=True),
+    packed("lstm", (1, 2, 3), in_order=False),
+    packed("lstm", (3, 2, 1), bidirectional=True),
+    packed("lstm", (1, 2), in_order=False, bidirectional=True, num_layers=2, batch_first=True),
+    packed("gru", (1, 2), in_order=False, bidirectional=True, num_layers=2),
+]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("problem", PACKED, ids=lambda p: p.name)
+def test_packed_sequences(problem: Problem, mode: str) -> None:
+    findings = judged(problem.make, oracle_of(problem), (mode,), problem.tolerance)
+    assert not findings, "\n".join(findings[:12])
+
 
 # -- in-place writes ----------------------------------------------------------------------------------------------
 
@@ -194,6 +256,60 @@ def test_gradients_and_masses_come_unscaled_from_under_a_scaler() -> None:
     before = [p.detach().clone() for p in model.parameters()]
     scaler.step(optimizer)
     assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def gradients(model: nn.Module) -> list[Tensor]:
+    """Copies; every parameter has one."""
+    assert all(p.grad is not None for p in model.parameters())
+    return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+
+def equal(a: list[Tensor], b: list[Tensor]) -> bool:
+    """Bit for bit."""
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_autocast_under_a_scaler_is_traced_as_autocast_alone(mode: str) -> None:
+    """A factor that is a power of two changes no digit: gradients and all paths are the same, bit for bit."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    x = torch.randn(4, 3)
+
+    def loss() -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            y = model(x)
+        assert y.dtype == torch.bfloat16
+        return y.float().square().sum()
+
+    with decomposed_kernels():
+        scaler.scale(loss()).backward()
+        wanted = gradients(model)
+        model.zero_grad()
+        plain = trace(loss, model, mode=mode)
+        unscaled = gradients(model)
+        model.zero_grad()
+
+    with Tracer(model, every=1, mode=mode).step() as step:
+        value = loss()
+        oracle = consult_loss(value, model)
+        model.zero_grad()  # the oracle calls every node, those that accumulate as well
+        step.backward(value, scaler)
+    found = step.traces["training"]
+    assert equal(gradients(model), wanted)  # as scaled as without tracing
+    scaler.unscale_(optimizer)
+    assert equal(gradients(model), unscaled)
+
+    judge = Judge(found, oracle, mode, told_components(found, oracle, mode), tolerance=1e-2)
+    assert not (findings := judge.run()), findings[:5]
+    assert found.graph == plain.graph
+    for want, got in zip(plain.parameters(), found.parameters(), strict=True):
+        assert (got.mass, got.strongest, got.routes) == (want.mass, want.strongest, want.routes)
+    for name, parameter in model.named_parameters():
+        for flat in range(parameter.numel()):
+            assert found.path(name, flat) == plain.path(name, flat)
 
 
 # -- accumulation -------------------------------------------------------------------------------------------------
