@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import redis
 from gradtrace.service.local import ensure_server, stop_server
 from gradtrace.service.local.valkey import start_valkey, stop_valkey
 from tests.faults.harness import Site, Worker, purge
+from tests.forwarder import Forwarder
 
 
 @pytest.fixture
@@ -26,6 +28,32 @@ def own(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: p
     finally:
         stop_server(data)
         stop_valkey(data)
+
+
+@pytest.mark.full
+def test_a_store_that_stays_away_for_longer_than_a_worker_waits(own: Site) -> None:
+    """The run is left where it is, and goes on by itself once the store is back."""
+    door = Forwarder(own.neo4j.uri)
+    try:
+        site = Site(own.folder, replace(own.neo4j, uri=door.uri), own.valkey, environment={"STORE_PATIENCE": "2"})
+        spec = site.spec(30, pause=0.2)
+        other, weights = site.undisturbed(spec)
+        with Worker(site).ready() as worker:
+            run = site.submit(spec).run
+            site.wait(run, until=lambda r: r["position"] >= 4)
+            door.target = None
+            kill(own.neo4j.pid)
+            worker.wait_for("waits until the store is back")
+            time.sleep(8)  # beats of reap, heartbeats, tickets: all of them find nobody
+            assert worker.alive()
+            own.neo4j = ensure_server(own.neo4j.data)
+            door.target = int(own.neo4j.uri.rsplit(":", 1)[1])
+            found = site.wait(run)
+            assert (found["status"], found.get("reason")) == ("FINISHED", None)
+            assert worker.alive()
+        site.same(run, other, weights)
+    finally:
+        door.close()
 
 
 def kill(pid: int) -> None:
