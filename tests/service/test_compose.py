@@ -120,6 +120,12 @@ def test_the_worker_is_set_up_by_known_settings(compose: dict[str, Any]) -> None
     assert (settings.neo4j_user, settings.neo4j_password.get_secret_value()) == (user, password)
 
 
+def test_workers_take_their_other_settings_from_the_same_file(compose: dict[str, Any]) -> None:
+    for name, service in compose["services"].items():
+        wanted = [{"path": ".env", "required": False}] if name == "worker" else None
+        assert service.get("env_file") == wanted, name
+
+
 def test_every_variable_that_it_asks_for_is_a_setting() -> None:
     asked = {match["name"] for match in _VARIABLE.finditer(COMPOSE.read_text()) if match["name"]}
     assert asked == set(PASSWORDS)
