@@ -161,15 +161,74 @@ def test_writes_that_an_older_torch_does_not_show(monkeypatch: pytest.MonkeyPatc
 # -- checkpointing ------------------------------------------------------------------------------------------------
 
 
-def test_checkpoints_that_hide_their_operators_are_refused_before_anything_runs() -> None:
+class Checkpointed(nn.Module):
+    """Two checkpointed blocks with dropout, one of them sharing its weight with the head, between plain layers."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.kind = kind
+        self.first, self.inner, self.head = nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+        self.head.weight = self.inner.weight
+
+    def block(self, x: Tensor, scale: float) -> Tensor:
+        return nn.functional.dropout(self.inner(x).tanh() * scale, 0.3) + x
+
+    def forward(self, x: Tensor) -> Tensor:
+        torch.manual_seed(5)
+        x = self.first(x)
+        for scale in (1.5, 0.5):
+            if self.kind == "none":
+                x = self.block(x, scale)
+            else:
+                x = checkpoint(self.block, x, scale, use_reentrant=self.kind == "reentrant")
+        return self.head(x).square().sum()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind", ["reentrant", "non-reentrant"])
+def test_checkpoints_of_both_kinds_are_traced_as_if_there_were_none(kind: str, mode: str) -> None:
+    x = torch.randn(5, 3)
+    found, gradients = {}, {}
+    for which in ("none", kind):
+        model = Checkpointed(which).double()
+        with Tracer(model, every=1, mode=mode).step() as step:
+            step.backward(model(x.double()))
+        assert step.trace is not None
+        gradients[which] = [None if p.grad is None else p.grad.clone() for p in model.parameters()]
+        traced = trace(lambda model=model: model(x.double()), model, mode=mode)
+        names = [(name, k) for name, p in model.named_parameters() for k in range(p.numel())]
+        found[which] = [traced.path(name, k) for name, k in names], step.trace.traces[0].parameters
+    (paths, rows), (want_paths, want_rows) = found[kind], found["none"]
+    assert any(path is not None and len(path.hops) > 8 for path in paths)
+    for a, b in zip(paths, want_paths, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None and b is not None:
+            assert [(h.op, h.index) for h in a.hops] == [(h.op, h.index) for h in b.hops]
+    assert [(r.traffic, r.mass) for r in rows] == [(r.traffic, pytest.approx(r.mass)) for r in want_rows]
+    plain = Checkpointed(kind).double()
+    plain(x.double()).backward()
+    for got, want, untraced in zip(gradients[kind], gradients["none"], plain.parameters(), strict=True):
+        assert got is not None and want is not None and untraced.grad is not None
+        torch.testing.assert_close(got, want)
+        torch.testing.assert_close(got, untraced.grad)
+
+
+def test_a_reentrant_checkpoint_of_what_needs_no_gradient_gives_none() -> None:
+    inner, head = nn.Linear(3, 3), nn.Linear(3, 1)
+    x = torch.randn(2, 3)
+    with pytest.warns(UserWarning, match="None of the inputs have requires_grad=True"):
+        found = trace(lambda: head(checkpoint(inner, x, use_reentrant=True)).sum(), nn.ModuleList([inner, head]))
+    assert all(p.grad is None for p in inner.parameters())
+    assert found.path("0.weight", 0) is None and found.path("1.weight", 0) is not None
+
+
+def test_a_reentrant_checkpoint_recorded_before_it_is_traced_is_refused() -> None:
     inner, head = nn.Linear(3, 3), nn.Linear(3, 1)
     model = nn.ModuleList([inner, head])
     x = torch.randn(2, 3, requires_grad=True)
-
-    def loss() -> Tensor:
-        return head(checkpoint(inner, x, use_reentrant=True)).sum()
-
-    with pytest.raises(UntraceableOperatorError, match="use_reentrant=False"):
+    loss = head(checkpoint(inner, x, use_reentrant=True)).sum()
+    with pytest.raises(UntraceableOperatorError, match=r"use_reentrant=True.*while it is traced"):
         trace(loss, model)
     assert all(p.grad is None for p in model.parameters())
 

@@ -56,7 +56,8 @@ def refuse_opaque(node: Node) -> None:
     if node.op == "CheckpointFunction":
         raise UntraceableOperatorError(
             "A part of the model is checkpointed with use_reentrant=True, which hides its operators behind one that runs a "
-            "backward of its own. Use torch.utils.checkpoint.checkpoint(..., use_reentrant=False): that is traced.",
+            "backward of its own. Let the loss be recorded while it is traced (trace(closure, model), or inside Tracer.step()), "
+            "or use torch.utils.checkpoint.checkpoint(..., use_reentrant=False): both are traced.",
             node.op,
             tuple(node.shapes[0]),
         )
