@@ -12,6 +12,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gradtrace.tracer.checkpointing import reentrant_written_out
+from gradtrace.tracer.chunked import chunked_losses_whole
 from gradtrace.tracer.fused import fused_written_out
 
 OPAQUE = {
@@ -34,14 +35,20 @@ def traceable_kernels() -> Iterator[None]:
     """Record recurrent modules and attention with decomposed kernels; what it changes is put back on leaving.
 
     Turns oneDNN and cuDNN off, picks the plain-math attention, and writes out what GPUs fuse (`fused`) and what checkpoints
-    hide (`checkpointing`). Values differ from the fused kernels' by rounding only.
+    and chunked losses hide (`checkpointing`, `chunked`). Values differ from the fused kernels' by rounding only.
     """
     onednn, cudnn = torch._C._get_mkldnn_enabled(), torch._C._get_cudnn_enabled()
     # Not torch.backends.mkldnn.flags: it also sets a TF32 switch that warns on machines without Intel GPUs.
     torch._C._set_mkldnn_enabled(False)
     torch._C._set_cudnn_enabled(False)
     try:
-        with sdpa_kernel(SDPBackend.MATH), _compiled_parts_eager(), _fused_parts_plain(), reentrant_written_out():
+        with (
+            sdpa_kernel(SDPBackend.MATH),
+            _compiled_parts_eager(),
+            _fused_parts_plain(),
+            reentrant_written_out(),
+            chunked_losses_whole(),
+        ):
             yield
     finally:
         torch._C._set_mkldnn_enabled(onednn)

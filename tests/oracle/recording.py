@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
 from torch.autograd.graph import GradientEdge
+from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
+def _without_chunks() -> AbstractContextManager[object]:
+    return mock.patch.object(functional, "_linear_cross_entropy_chunked_applies", return_value=False, create=True)
+
+
 @contextmanager
 def decomposed_kernels() -> Iterator[None]:
-    """Record with kernels that show their operators: no fused recurrences, no fused attention."""
+    """Record with kernels that show their operators: no fused recurrences or attention, no loss in chunks."""
     before = torch._C._get_mkldnn_enabled()
     torch._C._set_mkldnn_enabled(False)  # torch.backends.mkldnn.flags() warns about GPUs that are not there
     try:
-        with sdpa_kernel(SDPBackend.MATH):
+        with sdpa_kernel(SDPBackend.MATH), _without_chunks():
             yield
     finally:
         torch._C._set_mkldnn_enabled(before)

@@ -9,7 +9,9 @@ import warnings
 import numpy as np
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch import Tensor, nn
+from torch.nn import functional
 
 from gradtrace.tracer import memory, trace
 from gradtrace.tracer.errors import (
@@ -309,8 +311,17 @@ def test_errors_name_what_to_do() -> None:
 
 def test_the_kernels_are_as_they_were_afterwards() -> None:
     model = net()
-    before = torch._C._get_mkldnn_enabled(), torch.backends.cuda.flash_sdp_enabled()
+
+    def settings() -> tuple[object, ...]:
+        return (
+            torch._C._get_mkldnn_enabled(),
+            torch.backends.cuda.flash_sdp_enabled(),
+            torch.utils.checkpoint.CheckpointFunction,
+            getattr(functional, "_linear_cross_entropy_chunked_applies", None),
+        )
+
+    before = settings()
     trace(lambda: model(X).sum(), model)
     with pytest.raises(ZeroDivisionError):
         trace(lambda: 1 / 0, model)
-    assert (torch._C._get_mkldnn_enabled(), torch.backends.cuda.flash_sdp_enabled()) == before
+    assert settings() == before
