@@ -90,11 +90,12 @@ class Trace:
         self._captured, self._plan, self._modes = captured, captured.plan, tuple(modes)
         self._solved, self._spreads = solved, spreads
         self.loss = loss
-        self._top_routes, self._scale, self._batch_size, self._batch = top_routes, scale, batch_size, batch
-        self._summaries: dict[str, BatchTrace] = {}
+        self._scale, self._batch = scale, batch
+        # Now: the weights may be others by the time that somebody asks.
+        self._summaries = {
+            mode: summarise(found, loss, batch, top_routes, scale, batch_size) for mode, found in solved.items()
+        }
         self._spread_traces: dict[str, SpreadTrace] = {}
-        for mode in solved:  # now: the weights may be others by the time that somebody asks
-            self.batch_trace(mode)
 
     @property
     def graph(self) -> Graph:
@@ -127,12 +128,7 @@ class Trace:
 
     def batch_trace(self, mode: str | None = None) -> BatchTrace:
         """Everything that a sink keeps of this batch in one mode that follows paths."""
-        mode = self._path_mode(mode)
-        if mode not in self._summaries:
-            self._summaries[mode] = summarise(
-                self._solved[mode], self.loss, self._batch, self._top_routes, self._scale, self._batch_size
-            )
-        return self._summaries[mode]
+        return self._summaries[self._path_mode(mode)]
 
     def path(
         self, start: str | torch.Tensor, index: int | tuple[int, ...] = (), mode: str | None = None

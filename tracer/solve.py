@@ -186,9 +186,7 @@ def _attempt(captured: Captured, mode: str, work: Workspace, batch_size: int | N
 def _read_in_place(tensors: list[torch.Tensor | None], pointers: np.ndarray) -> list[tuple[torch.Tensor, int]]:
     return [
         (tensor, tensor._version)
-        for tensor, at in zip(
-            tensors, pointers.tolist(), strict=False
-        )  # there is one pointer even where there is no tensor
+        for tensor, at in zip(tensors, pointers.tolist(), strict=False)  # without tensors there still is one pointer
         if tensor is not None and at == tensor.data_ptr() and not tensor.is_inference()
     ]
 

@@ -152,7 +152,6 @@ def test_down_stops_all_and_a_second_down_nothing(env: dict[str, str], data: Pat
 
 
 @pytest.mark.full
-@pytest.mark.full
 def test_servers_of_ones_own_are_used_and_left_alone(
     neo4j_server: ServerInfo, valkey_server: ValkeyInfo, tmp_path: Path
 ) -> None:
