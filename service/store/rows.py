@@ -1,10 +1,12 @@
 """Steps as rows for the store: plain lists and numbers, no driver.
 
-Rows refer to shared nodes by position in a list of keys of the same batch, so that each key is sent and looked up once.
+Rows stand under the key of the shared node that they lead to, and refer to their step or trace by its position in the batch,
+so that each key is sent and looked up once.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,11 +19,11 @@ from gradtrace.service.store.keys import (
     trace_key,
     vertex_key,
 )
-from gradtrace.tracer.graph import Graph
 from gradtrace.tracer.spreadtrace import SpreadTrace
 from gradtrace.tracer.steptrace import BatchTrace, DominantPath, ParameterTrace, StepTrace
 
 Row = list[Any]
+ByTarget = defaultdict[str, list[Row]]
 STRONGEST = 8
 """Parameters of a trace (by mass) whose path is stored with indices, weights and gradients."""
 
@@ -50,33 +52,27 @@ class StepRows:
     """The rows of a batch of steps.
 
     Attributes:
-        runs, graphs, traces, components, parameters, paths, routes: keys of the nodes that rows refer to by position.
+        runs, graphs, traces: keys of the nodes that rows refer to by position.
         steps: one map a step, with its traces.
-        carries, left, dominant, top: one list a relationship: position of the target, of the trace, then the columns.
+        carries, left, dominant, top: one list a relationship, by the key of its target: position of the trace, then the
+            columns.
         spread, spread_in: likewise, with the position of the step: sums over all paths, of parameters and of components.
     """
 
     runs: Keys = field(default_factory=Keys)
     graphs: Keys = field(default_factory=Keys)
     traces: Keys = field(default_factory=Keys)
-    components: Keys = field(default_factory=Keys)
-    parameters: Keys = field(default_factory=Keys)
-    paths: Keys = field(default_factory=Keys)
-    routes: Keys = field(default_factory=Keys)
     steps: list[dict[str, Any]] = field(default_factory=list)
-    carries: list[Row] = field(default_factory=list)
-    left: list[Row] = field(default_factory=list)
-    dominant: list[Row] = field(default_factory=list)
-    top: list[Row] = field(default_factory=list)
-    spread: list[Row] = field(default_factory=list)
-    spread_in: list[Row] = field(default_factory=list)
+    carries: ByTarget = field(default_factory=lambda: defaultdict(list))
+    left: ByTarget = field(default_factory=lambda: defaultdict(list))
+    dominant: ByTarget = field(default_factory=lambda: defaultdict(list))
+    top: ByTarget = field(default_factory=lambda: defaultdict(list))
+    spread: ByTarget = field(default_factory=lambda: defaultdict(list))
+    spread_in: ByTarget = field(default_factory=lambda: defaultdict(list))
 
 
 def step_rows(steps: Iterable[StepTrace]) -> StepRows:
-    """The rows of some steps, which should come sorted by run and step.
-
-    The rows of a relationship are sorted by their targets' keys, so that all writers come by shared nodes in one order.
-    """
+    """The rows of some steps, which should come sorted by run and step."""
     rows = StepRows()
     for step in steps:
         first = primary(step)
@@ -102,20 +98,7 @@ def step_rows(steps: Iterable[StepTrace]) -> StepRows:
         )
         for spread in step.spreads:
             _spread(rows, len(rows.steps) - 1, spread)
-    for part, targets in (
-        (rows.carries, rows.components),
-        (rows.left, rows.parameters),
-        (rows.dominant, rows.paths),
-        (rows.top, rows.routes),
-        (rows.spread, rows.parameters),
-        (rows.spread_in, rows.components),
-    ):
-        _sort_by_target(part, targets.all)
     return rows
-
-
-def _sort_by_target(part: list[Row], keys: list[str]) -> None:
-    part.sort(key=lambda row: keys[row[0]])
 
 
 def primary(step: StepTrace) -> BatchTrace:
@@ -147,11 +130,11 @@ def weight_of(step: StepTrace) -> int:
 def _spread(rows: StepRows, at: int, spread: SpreadTrace) -> None:
     which = [spread.mode, spread.batch]
     for p in spread.parameters:
-        target = rows.parameters(vertex_key(spread.graph.fingerprint, p.vertex))
-        rows.spread.append([target, at, *which, p.live, p.mass, p.abs_sum, p.coherence, p.entropy])
+        target = vertex_key(spread.graph.fingerprint, p.vertex)
+        rows.spread[target].append([at, *which, p.live, p.mass, p.abs_sum, p.coherence, p.entropy])
     for c in spread.components:
-        target = rows.components(component_key(spread.graph.architecture_hash, c.component))
-        rows.spread_in.append([target, at, *which, c.share, c.abs_sum, c.own, c.foreign, c.coherence, c.entropy])
+        target = component_key(spread.graph.architecture_hash, c.component)
+        rows.spread_in[target].append([at, *which, c.share, c.abs_sum, c.own, c.foreign, c.coherence, c.entropy])
 
 
 def _trace(rows: StepRows, step: StepTrace, trace: BatchTrace, first: BatchTrace) -> dict[str, Any]:
@@ -160,18 +143,19 @@ def _trace(rows: StepRows, step: StepTrace, trace: BatchTrace, first: BatchTrace
     at = rows.traces(key)
     other = trace.batch != first.batch
     for c in trace.components:
-        target = rows.components(component_key(graph.architecture_hash, c.component))
         numbers = (c.share, c.mass, c.traffic, c.visits, c.own, c.foreign, c.contested, c.won, c.flow)
         begun = (c.times, c.time_mass, c.examples, c.example_mass)
-        rows.carries.append([target, at, *numbers, *(list(b) or None for b in begun)])
+        target = component_key(graph.architecture_hash, c.component)
+        rows.carries[target].append([at, *numbers, *(list(b) or None for b in begun)])
     names = detailed(trace, step.watched)
     for p in trace.parameters:
-        target = rows.parameters(vertex_key(graph.fingerprint, p.vertex))
-        rows.left.append([target, at, p.traffic, p.mass, p.dead, p.unread, p.non_finite])
+        left = [at, p.traffic, p.mass, p.dead, p.unread, p.non_finite]
+        rows.left[vertex_key(graph.fingerprint, p.vertex)].append(left)
         if p.strongest is not None:
-            rows.dominant.append(_dominant(rows, graph, at, p, p.strongest, p.parameter in names))
+            dominant = _dominant(at, p, p.strongest, p.parameter in names)
+            rows.dominant[path_hash(graph.fingerprint, p.strongest.vertices)].append(dominant)
     for r in trace.routes:
-        rows.top.append([rows.routes(route_hash(r.route)), at, r.parameter, r.traffic, r.mass, r.rank])
+        rows.top[route_hash(r.route)].append([at, r.parameter, r.traffic, r.mass, r.rank])
     return {
         "graph": rows.graphs(graph.fingerprint),
         "properties": {
@@ -190,9 +174,8 @@ def _trace(rows: StepRows, step: StepTrace, trace: BatchTrace, first: BatchTrace
     }
 
 
-def _dominant(rows: StepRows, graph: Graph, at: int, p: ParameterTrace, path: DominantPath, arrays: bool) -> Row:
+def _dominant(at: int, p: ParameterTrace, path: DominantPath, arrays: bool) -> Row:
     return [
-        rows.paths(path_hash(graph.fingerprint, path.vertices)),
         at,
         p.parameter,
         path.scalar,
