@@ -61,10 +61,13 @@ def look(settings: Settings, *, seconds: float = 1.0) -> list[Row]:
     return rows
 
 
-def whole(rows: list[Row]) -> bool:
-    """Whether a Neo4j, a queue and a worker answer."""
-    answering = {row.part for row in rows if row.state == RUNNING and (row.part != "worker" or row.detail == "answers")}
-    return {"neo4j", "valkey", "worker"} <= answering
+def whole(rows: list[Row], host: str | None = None) -> bool:
+    """Whether a Neo4j, a queue and a worker answer; of workers only those of a host count, where one is named."""
+    found = [row for row in rows if row.state == RUNNING]
+    workers = [row.name for row in found if row.part == "worker" and row.detail == "answers"]
+    return {"neo4j", "valkey"} <= {row.part for row in found} and any(
+        host is None or name.partition("@")[2] == host for name in workers
+    )
 
 
 def neo4j_row(settings: Settings) -> Row:

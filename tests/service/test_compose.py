@@ -203,6 +203,7 @@ def test_the_image_runs_commands_that_exist(compose: dict[str, Any]) -> None:
     (default,) = re.findall(r'^CMD \["(\w+)"\]$', text, re.MULTILINE)
     for command in (default, worker["command"][0], worker["healthcheck"]["test"][2]):
         assert command in COMMANDS
+    assert worker["healthcheck"]["test"] == ["CMD", "gradtrace", "status", "--here"], "another's worker is no comfort"
     assert re.search(r"^USER (?!root)\w+$", text, re.MULTILINE)
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from gradtrace.service.local import ServerInfo, server_status, stop_server
 from gradtrace.service.local.upkeep import stop
 from gradtrace.service.local.upkeep_home import SUPERVISOR, UpkeepHome
 from gradtrace.service.local.valkey import ValkeyInfo, stop_valkey, valkey_status
-from gradtrace.service.status import WORKER
+from gradtrace.service.status import RUNNING, WORKER, Row, whole
 from tests.service.cli import environment, gradtrace, ok, refused
+from tests.service.example import install_spirals
 from tests.service.local.support import until
 
 Rows = list[dict[str, Any]]
@@ -34,9 +36,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def env(data: Path) -> dict[str, str]:
-    """The environment of the commands."""
-    return environment(GRADTRACE_DATA=str(data), PYTHONWARNINGS="ignore")
+def env(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of the commands, in which the example package is installed."""
+    site = install_spirals(tmp_path_factory.mktemp("example"))
+    return environment(GRADTRACE_DATA=str(data), PYTHONWARNINGS="ignore", PYTHONPATH=str(site))
 
 
 def rows(output: str) -> Rows:
@@ -140,6 +143,37 @@ def test_another_supervisor_takes_over(env: dict[str, str], data: Path) -> None:
     found = rows(ok(gradtrace("up", "--format", "json", env=env)))
     assert row(found, "supervisor")["pid"] not in (None, old.pid)
     assert row(found, "worker", name="of `up`")["pid"] == worker.pid, "the worker goes on"
+
+
+@pytest.mark.full
+def test_down_puts_a_run_in_work_back_and_the_next_up_ends_it(env: dict[str, str]) -> None:
+    """The run is of the example package, which the worker finds by its entry point."""
+    size = ("--epochs", "60", "--every", "5", "--set", "depth=2")
+    (queued,) = json.loads(ok(gradtrace("submit", "spirals", *size, "--format", "json", env=env)))
+
+    def seen() -> dict[str, Any]:
+        found: Rows = json.loads(ok(gradtrace("runs", "--format", "json", env=env)))
+        return next(r for r in found if r["run"] == queued["run"])
+
+    assert until(lambda: (seen()["steps"] or 0) > 0, 120), "it is being trained"
+    assert gradtrace("down", env=env).stderr == "Stopped: supervisor, worker, Valkey, Neo4j.\n"
+    ok(gradtrace("db", "start", env=env))
+    left = seen()
+    assert left["status"] == "QUEUED", "put back, neither lost nor failed"
+    ok(gradtrace("up", env=env))
+    assert until(lambda: seen()["status"] == "FINISHED", 240), seen()
+    asked = "MATCH (r:Run {id: $run})-[:HAS_STEP]->(s:Step) RETURN s.step AS step ORDER BY step"
+    stored = json.loads(ok(gradtrace("cypher", asked, "-p", f"run={queued['run']}", "--format", "json", env=env)))
+    steps = [r["step"] for r in stored]
+    assert steps == list(range(0, steps[-1] + 1, 5)) and len(steps) > left["steps"], "every step once"
+
+
+def test_status_can_ask_for_a_worker_of_this_machine(env: dict[str, str]) -> None:
+    ok(gradtrace("status", "--here", env=env))
+    elsewhere = [Row("neo4j", "given", RUNNING), Row("valkey", "given", RUNNING), Row("worker", "w@other", RUNNING)]
+    answers = [*elsewhere[:2], replace(elsewhere[2], detail="answers")]
+    assert whole(answers) and whole(answers, "other") and not whole(answers, "this")
+    assert not whole(elsewhere) and not whole(answers[1:]), "kept but silent, or without a store"
 
 
 def test_down_stops_all_and_a_second_down_nothing(env: dict[str, str], data: Path) -> None:

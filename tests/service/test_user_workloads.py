@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,8 +13,7 @@ from gradtrace.service.spec import spec_from_json, spec_from_text
 from gradtrace.service.workloads import WORKLOADS, find, foreign
 from gradtrace.tracer.errors import SpecError
 from tests.service.cli import completions, environment, gradtrace, ok, refused
-
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "spirals"
+from tests.service.example import install_spirals
 
 GOOD = """
 from gradtrace.service.workloads import Workload, WorkloadParameters
@@ -251,12 +248,9 @@ def test_a_hostile_name_imports_nothing(install: Install, tmp_path: Path, name: 
 
 @pytest.fixture(scope="module")
 def installed_example(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment in which the example package is installed, by pip and from a copy of its folder."""
-    folder = tmp_path_factory.mktemp("example")
-    shutil.copytree(EXAMPLE, folder / "source", ignore=shutil.ignore_patterns("__pycache__", "build", "*.egg-info"))
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*pip, "--target", folder / "site", "."], cwd=folder / "source", check=True, capture_output=True)
-    return environment(PYTHONPATH=str(folder / "site"), OMP_NUM_THREADS="1")
+    """The environment in which the example package is installed."""
+    site = install_spirals(tmp_path_factory.mktemp("example"))
+    return environment(PYTHONPATH=str(site), OMP_NUM_THREADS="1")
 
 
 def test_the_example_is_listed_and_completed(installed_example: dict[str, str]) -> None:
