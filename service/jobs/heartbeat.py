@@ -28,17 +28,23 @@ _LOOK_SECONDS = 0.25
 class Heartbeat:
     """Runs while a segment does.
 
+    Args:
+        jobs: where the lease is kept.
+        grant: the run that this worker holds.
+        limits: how long things may take.
+        begun: when the time limits of the segment began to count, by `time.monotonic()`.
+
     Attributes:
         lost: another worker holds the run; this one may write no more.
         cancel: someone wants the run cancelled.
         live: how far the segment is, as properties of the run.
     """
 
-    def __init__(self, jobs: Jobs, grant: Grant, limits: Limits) -> None:
+    def __init__(self, jobs: Jobs, grant: Grant, limits: Limits, begun: float) -> None:
         self.lost = self.cancel = False
         self._jobs, self._grant, self._limits = jobs, grant, limits
         self.live: dict[str, Any] = {}
-        self._begun, self._warned = time.monotonic(), False
+        self._begun, self._warned = begun, False
         self._since, self._first = time.monotonic(), grant.position
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._work, name="gradtrace-heartbeat", daemon=True)

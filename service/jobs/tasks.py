@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 from celery import shared_task
@@ -32,13 +33,15 @@ def _office() -> Office:
 @shared_task(name=SEGMENT)
 def segment(run: str, fence: int) -> str:
     """Do one segment of a run."""
+    begun = time.monotonic()  # Celery's time limits count from here; what is imported below can take seconds
+
     from gradtrace.service.jobs.work import work
     from gradtrace.tracer.errors import GradtraceError
 
     ticket = TicketMessage(run=run, fence=fence).ticket()
     try:
         with stopping.at_signal():
-            return work(ticket, _office())
+            return work(ticket, _office(), begun)
     except GradtraceError as error:
         log.error("Run %s: %s", run, error)
         return "failed; the run waits in the store"

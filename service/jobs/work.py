@@ -59,11 +59,16 @@ class _End:
     reason: str | None = None
 
 
-def work(ticket: Ticket, office: Office) -> str:
+def work(ticket: Ticket, office: Office, begun: float) -> str:
     """Do one segment of the run that a ticket names.
 
     Whatever goes wrong is dealt with here: it is in the run's record, and in the log. What this process cannot deal with
     (the store is away, or this process is killed) is left to `reap`.
+
+    Args:
+        ticket: of the run.
+        office: what this process works with.
+        begun: when the time limits of the segment began to count, by `time.monotonic()`.
 
     Returns:
         In a few words what became of it, for the log.
@@ -79,7 +84,7 @@ def work(ticket: Ticket, office: Office) -> str:
     log.info(
         "Run %s: segment %d begins at step %d (attempt %d).", found.run, found.fence, found.position, found.attempt
     )
-    with about(run=found.run, segment=found.fence), Heartbeat(office.jobs, found, office.limits) as beat:
+    with about(run=found.run, segment=found.fence), Heartbeat(office.jobs, found, office.limits, begun) as beat:
         try:
             end = _segment(found, office, beat)
             beat.stop()  # or it would wonder that the run is not held any more

@@ -74,7 +74,8 @@ def test_one_that_hangs_is_interrupted(poisoned: Site) -> None:
 
 
 @pytest.mark.full
-def test_one_that_will_not_be_told_is_killed(poisoned: Site) -> None:
+def test_one_that_will_not_be_told_is_killed(poisoned: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAULT_SLOW", "8")  # the reason is in the store before the kill however late training began
     with Worker(poisoned, TIME_LIMIT="25", MAX_ATTEMPTS="1") as worker:
         found = poisoned.wait(poisoned.submit(poisoned.spec(6, poison="stubborn", at=2)).run)
         assert worker.alive()
