@@ -79,16 +79,18 @@ REMOVE n.lock
 WITH i, r, n
 RETURN [i, r[1] IS NULL OR EXISTS { (n)-[:CROSSES]->(:Component {key: r[1]}) }] AS found
 """
-_CREATE_ROUTES = "UNWIND $rows AS r CREATE (:Route {hash: r[0], components: r[1], text: r[2]})"
-_CROSS_ROUTES = """
+_CROSSED = """
 UNWIND range(0, size($components) - 1) AS i MATCH (c:Component {key: $components[i]})
 WITH c ORDER BY i WITH collect(c) AS cs WHERE size(cs) = size($components)
 UNWIND $rows AS r
-MATCH (n:Route {hash: r[0]})
+"""
+_CROSS = """
 UNWIND r[1] AS place
 WITH n, cs[place] AS c
 CREATE (n)-[:CROSSES]->(c)
 """
+_CREATE_ROUTES = f"{_CROSSED}CREATE (n:Route {{hash: r[0], components: r[2], text: r[3]}}) WITH n, cs, r{_CROSS}"
+_CROSS_ROUTES = f"{_CROSSED}MATCH (n:Route {{hash: r[0]}}){_CROSS}"
 _PATHS_THERE = "UNWIND $keys AS key MATCH (p:Path {hash: key}) RETURN p.hash"
 _CREATE_PATHS = """
 MATCH (g:Graph {fingerprint: $fingerprint})-[:HAS]->(v:Vertex)
@@ -257,16 +259,26 @@ def _routes(writer: _Writer, need: Structure, token: str) -> None:
     targets = [sorted(component_key(a, c) for c in crossed(need.routes[key, a] or ())) for key, a in wanted]
     rows = [[key, found[0] if found else None] for (key, _), found in zip(wanted, targets, strict=True)]
     there = dict(writer.create("a look for routes", 0, _ROUTES_THERE, rows=rows, token=token))
-    new = {key: need.routes[key, a] for i, (key, a) in enumerate(wanted) if i not in there}
-    if new:
-        made = [[k, list(r or ()), OTHER_ROUTE if r is None else route_text(r)] for k, r in new.items()]
-        writer.create("routes", len(made), _CREATE_ROUTES, rows=made)
     components = Keys()
-    cross = [[wanted[i][0], [components(c) for c in found]] for i, found in enumerate(targets) if not there.get(i)]
-    expected = sum(len(parts) for _, parts in cross)
-    if expected:
-        names = components.all
-        writer.create("the components of routes", expected, _CROSS_ROUTES, rows=cross, components=names)
+    new: dict[str, list[Any]] = {}
+    cross: list[list[Any]] = []
+    for i, ((key, architecture), found) in enumerate(zip(wanted, targets, strict=True)):
+        places = [components(c) for c in found]
+        if i in there:
+            if not there[i]:
+                cross.append([key, places])
+        elif key in new:  # of two architectures
+            new[key][1] += places
+        else:
+            route = need.routes[key, architecture]
+            new[key] = [key, places, list(route or ()), OTHER_ROUTE if route is None else route_text(route)]
+    for what, statement, part, created in (
+        ("routes", _CREATE_ROUTES, list(new.values()), len(new)),
+        ("the components of routes", _CROSS_ROUTES, cross, 0),
+    ):
+        if part:
+            expected = created + sum(len(places) for _, places, *_ in part)
+            writer.create(what, expected, statement, rows=part, components=components.all)
 
 
 def _paths(writer: _Writer, need: Structure) -> None:

@@ -92,6 +92,38 @@ def test_paths_routes_and_crossings(clean_store: ServerInfo, driver: Driver) -> 
     assert held == {route: sorted(crossed(route or ())) for route in routes}
 
 
+def under(step: StepTrace, name: str) -> StepTrace:
+    """The same step of a model of another name, and so of another architecture."""
+    return replace(step, traces=tuple(replace(t, graph=replace(t.graph, name=name)) for t in step.traces))
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["in one batch", "one after the other"])
+def test_a_route_of_two_architectures_is_one_and_crosses_the_components_of_both(
+    clean_store: ServerInfo, driver: Driver, at_once: bool
+) -> None:
+    one, other = step_trace("r", 0), under(step_trace("r", 1), "another")
+    same = under(step_trace("r", 0), "another")
+    steps = [one, replace(same, step=2), other]
+    for batch in [steps] if at_once else [[step] for step in steps]:
+        store_all(clean_store, batch)
+    tokens = {key: tuple(held) for key, held in ask(driver, "MATCH (r:Route) RETURN r.hash, r.components")}
+    found = {
+        (key, architecture): sorted(paths)
+        for key, architecture, paths in ask(
+            driver,
+            "MATCH (r:Route)-[:CROSSES]->(c:Component)<-[:OFFERS]-(a:Architecture) RETURN r.hash, a.name, collect(c.path)",
+        )
+    }
+    ran: dict[tuple[str, str], list[str]] = {}
+    for step in steps:
+        for trace in step.traces:
+            taken = {r.route for r in trace.routes if r.route}
+            taken |= {route_of(trace.graph, p.strongest.vertices) for p in trace.parameters if p.strongest}
+            ran |= {(route_hash(r), trace.graph.name): sorted(crossed(r)) for r in taken if r}
+    assert found == ran and set(tokens) >= {key for key, _ in ran}
+    assert len({key for key, _ in ran}) < len(ran), "some routes are of both"
+
+
 def test_crossing_a_part_is_crossing_the_whole() -> None:
     found = crossed(("a.b+", "(", "a.c", "d", ")+", "<model>"))
     assert found == {"a.b", "a", "<model>", "a.c", "d"}
