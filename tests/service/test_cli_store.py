@@ -287,3 +287,23 @@ def test_ctrl_c_leaves_whole_steps_in_the_store(env: dict[str, str]) -> None:
     text = "MATCH (:Run {id: $run})-[:HAS_STEP]->(s) WHERE (s)-[:HAS_TRACE]->() RETURN s.step AS step ORDER BY step"
     steps = [r["step"] for r in rows("cypher", text, "-p", f"run={row['run']}", env=env)]
     assert steps == list(range(0, 20 * row["steps"], 20))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    "options,folded",
+    [(("--fold", "always"), True), (("--fold", "never"), False), (("--fold-edges", "50"), True), ((), False)],
+    ids=["always", "never", "from 50 edges on", "by default"],
+)
+def test_graphs_are_stored_folded_where_a_run_asks_for_it(
+    env: dict[str, str], options: tuple[str, ...], folded: bool
+) -> None:
+    arguments = (*SMALL, "--steps", "2", "--every", "1", *options)
+    answer = json.loads(ok(gradtrace("run", "char-lstm", *arguments, "--format", "json", env=env)))
+    text = (
+        "MATCH (:Run {id: $run})-[:HAS_STEP]->(:Step)-[:HAS_TRACE]->(:Trace)-[:ON]->(g:Graph) "
+        "RETURN DISTINCT g.folded AS folded, g.edges AS edges, g.vertices AS vertices"
+    )
+    [graph] = rows("cypher", text, "-p", f"run={answer['run']}", env=env)
+    assert graph["folded"] is folded
+    assert folded or graph["edges"] > 50, "by default only much larger graphs are folded"
