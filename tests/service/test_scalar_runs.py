@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,14 +108,14 @@ def test_the_budget_is_told_before_anything_is_written(clean_store: ServerInfo, 
         tickets: list[Ticket] = []
         office = Office(store, Limits.of(Settings()), tmp_path, lambda t: bool(tickets.append(t)), lambda: False)
         record = RunRecord("queued", "digits-mlp", "default", small.record_parameters(), small.modes)
-        assert work(Jobs(store).submit(record, small.model_dump_json()), office) == "FAILED"
+        assert work(Jobs(store).submit(record, small.model_dump_json()), office, time.monotonic()) == "FAILED"
         reason = "MATCH (r:Run) RETURN r.status, r.reason"
         (found,) = driver.execute_query(reason, database_="neo4j").records
         assert found[0] == "FAILED" and "beyond the budget of 500" in found[1]
         assert "Step" not in held(driver) and "Scalar" not in held(driver)
         good = spec()
         record = RunRecord("good", "digits-mlp", "default", good.record_parameters(), good.modes)
-        assert work(Jobs(store).submit(record, good.model_dump_json()), office) == "FINISHED"
+        assert work(Jobs(store).submit(record, good.model_dump_json()), office, time.monotonic()) == "FINISHED"
         assert held(driver)["Step"] == 2 and held(driver)["Scalar"] > 500
 
 

@@ -177,6 +177,7 @@ def test_a_start_killed_half_way_is_taken_up(tmp_path: Path) -> None:
         stop_server(tmp_path)
 
 
+@pytest.mark.full
 def test_a_server_that_is_to_last_goes_on_compiling(tmp_path: Path) -> None:
     for lasting, tier in ((False, "1"), (True, "4")):
         info = ensure_server(tmp_path / tier, progress=False, lasting=lasting)

@@ -214,6 +214,7 @@ def gate(own_server: ServerInfo) -> Iterator[Forwarder]:
     gate.close()
 
 
+@pytest.mark.full
 def test_kill_of_the_server_in_mid_write(own_server: ServerInfo, gate: Forwarder, tmp_path: Path) -> None:
     """Killed while steps are on their way: the sink says so, keeps them, and goes on when the server is back."""
     steps = [step_trace("r", n, novelty=0.2) for n in range(24)]
