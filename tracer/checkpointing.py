@@ -7,23 +7,19 @@ no input requires a gradient, nothing inside gets one, and PyTorch warns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch.utils import checkpoint
 
+from gradtrace.tracer.replaced import replaced
 
-@contextmanager
-def reentrant_written_out() -> Iterator[None]:
+
+def reentrant_written_out() -> AbstractContextManager[None]:
     """Let `torch.utils.checkpoint` record what it runs, whichever kind is asked for; its own function is back on leaving."""
-    own = checkpoint.CheckpointFunction
-    checkpoint.CheckpointFunction = _Recorded  # type: ignore[assignment, misc]
-    try:
-        yield
-    finally:
-        checkpoint.CheckpointFunction = own  # type: ignore[misc]
+    return replaced(checkpoint, "CheckpointFunction", _Recorded)
 
 
 class _Recorded:

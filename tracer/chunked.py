@@ -6,23 +6,17 @@ recorded it takes the way without chunks, in which they are recorded one by one;
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 
 from torch.nn import functional
+
+from gradtrace.tracer.replaced import replaced
 
 _CHOICE = "_linear_cross_entropy_chunked_applies"
 
 
-@contextmanager
-def chunked_losses_whole() -> Iterator[None]:
+def chunked_losses_whole() -> AbstractContextManager[None]:
     """Keep `torch.nn.functional.linear_cross_entropy` from its chunks; nothing to do in a PyTorch that has none."""
-    own = getattr(functional, _CHOICE, None)
-    if own is None:
-        yield
-        return
-    setattr(functional, _CHOICE, lambda *arguments, **options: False)
-    try:
-        yield
-    finally:
-        setattr(functional, _CHOICE, own)
+    if not hasattr(functional, _CHOICE):
+        return nullcontext()
+    return replaced(functional, _CHOICE, lambda *arguments, **options: False)
