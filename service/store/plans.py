@@ -26,6 +26,15 @@ class Rows(list[Any]):
 KEEP_PLAN = "CYPHER replan=skip "
 
 
+def collected(label: str, key: str, keys: str, name: str, *carried: str) -> str:
+    """Cypher that collects the nodes of a list of keys into a list in the same order, or ends if one is missing."""
+    kept = "".join(f"{c}, " for c in carried)
+    return (
+        f"UNWIND range(0, size(${keys}) - 1) AS i MATCH (n:{label} {{{key}: ${keys}[i]}})\n"
+        f"WITH {kept}n ORDER BY i WITH {kept}collect(n) AS {name} WHERE size({name}) = size(${keys})\n"
+    )
+
+
 def run_planned(tx: ManagedTransaction, statement: str, **parameters: Any) -> Result:
     """Run a statement that finds all it needs by keys, by the plan that the server has of it, if it has one."""
     quiet: dict[str, Any] = {

@@ -15,7 +15,7 @@ from typing import Any
 from neo4j import ManagedTransaction
 
 from gradtrace.service.store.keys import step_key
-from gradtrace.service.store.plans import run_planned
+from gradtrace.service.store.plans import collected, run_planned
 from gradtrace.service.store.rollups import update_rollups
 from gradtrace.service.store.rows import StepRows, step_rows
 from gradtrace.service.store.runs import overtaken
@@ -23,16 +23,6 @@ from gradtrace.service.store.scalars import Draft, link_drafts
 from gradtrace.service.store.structure import MissingStructureError
 from gradtrace.tracer.errors import StoreError, StoreIntegrityError, UnknownGraphError
 from gradtrace.tracer.steptrace import StepTrace
-
-
-def collected(label: str, key: str, keys: str, name: str, *carried: str) -> str:
-    """Cypher that collects the nodes of a list of keys into a list in the same order, or ends if one is missing."""
-    kept = "".join(f"{c}, " for c in carried)
-    return (
-        f"UNWIND range(0, size(${keys}) - 1) AS i MATCH (n:{label} {{{key}: ${keys}[i]}})\n"
-        f"WITH {kept}n ORDER BY i WITH {kept}collect(n) AS {name} WHERE size({name}) = size(${keys})\n"
-    )
-
 
 _LOCK_RUNS = """
 UNWIND $runs AS id
@@ -220,14 +210,14 @@ def _create(tx: ManagedTransaction, rows: StepRows) -> int:
 def _diagnose(tx: ManagedTransaction, rows: StepRows, what: str) -> None:
     """Say which shared nodes are missing."""
     for label, key, keys in (
-        ("Graph", "fingerprint", rows.graphs.all),
-        ("Component", "key", [*rows.carries, *rows.spread_in]),
-        ("Vertex", "key", [*rows.left, *rows.spread]),
-        ("Path", "hash", list(rows.dominant)),
-        ("Route", "hash", list(rows.top)),
+        ("Graph", "fingerprint", set(rows.graphs.all)),
+        ("Component", "key", {*rows.carries, *rows.spread_in}),
+        ("Vertex", "key", {*rows.left, *rows.spread}),
+        ("Path", "hash", set(rows.dominant)),
+        ("Route", "hash", set(rows.top)),
     ):
-        held = tx.run(f"UNWIND $keys AS key MATCH (n:{label} {{{key}: key}}) RETURN n.{key}", keys=keys)
-        missing = sorted(set(keys) - {record[0] for record in held})
+        held = tx.run(f"UNWIND $keys AS key MATCH (n:{label} {{{key}: key}}) RETURN n.{key}", keys=list(keys))
+        missing = sorted(keys - {record[0] for record in held})
         if missing and label == "Graph":
             raise UnknownGraphError(
                 f"A step refers to the graph {missing[0]}, which the store does not hold. Write graphs before steps; "
@@ -235,7 +225,7 @@ def _diagnose(tx: ManagedTransaction, rows: StepRows, what: str) -> None:
             )
         if missing:
             raise MissingStructureError(
-                f"{what}; it was rolled back. The store misses {len(missing)} of {len(set(keys))} {label} nodes, "
+                f"{what}; it was rolled back. The store misses {len(missing)} of {len(keys)} {label} nodes, "
                 f"such as {missing[0]}: were they pruned while runs wrote to the store?"
             )
     raise StoreIntegrityError(f"{what}; it was rolled back. Is another program changing the store?")

@@ -16,7 +16,7 @@ from typing import Any
 from neo4j import ManagedTransaction
 
 from gradtrace.service.store.keys import OTHER_ROUTE, component_key, crossed, path_hash, route_hash, vertex_key
-from gradtrace.service.store.plans import run_planned
+from gradtrace.service.store.plans import collected, run_planned
 from gradtrace.service.store.routes import route_of
 from gradtrace.service.store.rows import Keys
 from gradtrace.tracer.errors import StoreIntegrityError
@@ -79,11 +79,7 @@ REMOVE n.lock
 WITH i, r, n
 RETURN [i, r[1] IS NULL OR EXISTS { (n)-[:CROSSES]->(:Component {key: r[1]}) }] AS found
 """
-_CROSSED = """
-UNWIND range(0, size($components) - 1) AS i MATCH (c:Component {key: $components[i]})
-WITH c ORDER BY i WITH collect(c) AS cs WHERE size(cs) = size($components)
-UNWIND $rows AS r
-"""
+_CROSSED = collected("Component", "key", "components", "cs") + "UNWIND $rows AS r\n"
 _CROSS = """
 UNWIND r[1] AS place
 WITH n, cs[place] AS c
