@@ -42,7 +42,7 @@ class Checkpointed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.relu(self.first(x))
-        x = checkpoint(self.block, x, use_reentrant=False)  # type: ignore[assignment]  # the block's output
+        x = checkpoint(self.block, x, use_reentrant=False)
         return self.head(x[0] if isinstance(x, tuple) else x)
 
 

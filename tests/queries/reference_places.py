@@ -126,7 +126,7 @@ def first_changes(runs: Mapping[str, Run], run: str, mode: str, batch: str, limi
                 row["route_step"], row["new_route"] = step.step, route
     ordered = sorted(
         rows.values(),
-        key=lambda r: (r["path_step"] is None, r["path_step"] or 0, r["parameter"]),  # type: ignore[arg-type]
+        key=lambda r: (r["path_step"] is None, r["path_step"] or 0, r["parameter"]),
     )
     return ordered[:limit]
 

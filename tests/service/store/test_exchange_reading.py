@@ -76,7 +76,7 @@ def test_a_graph_goes_out_with_the_numbers_of_the_store(store: Store, driver: Dr
         ),
     ):
         with pytest.raises(ExchangeError, match=said):
-            export_graph(store, RICH, tmp_path / "none.graphml", **options)  # type: ignore[arg-type]
+            export_graph(store, RICH, tmp_path / "none.graphml", **options)
     with pytest.raises(ExchangeError, match="no traced step of a run 'nobody'"):
         export_graph(store, "nobody", tmp_path / "none.graphml")
     assert not (tmp_path / "none.graphml").exists()

@@ -103,5 +103,5 @@ def test_fp16_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     sink = MemorySink()
     arguments: Any = type("Arguments", (), {"fp16": True})()
     with pytest.raises(TraceError, match="bf16"):
-        GradtraceCallback(sink).on_train_begin(arguments, Any, Any, model=bert())  # type: ignore[arg-type]  # not looked at
+        GradtraceCallback(sink).on_train_begin(arguments, Any, Any, model=bert())
     assert not sink.runs
